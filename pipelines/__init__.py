@@ -1,0 +1,1 @@
+"""When things happen, and everything with an effect outside the working folder."""

@@ -1,0 +1,1 @@
+"""The application's commands, found by `photoproof` through the entry-point group photoproof.commands."""

@@ -1,0 +1,1 @@
+"""What stands between a model version and its callers."""

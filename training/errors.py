@@ -1,0 +1,10 @@
+"""What a stage says when its input is at fault."""
+
+
+class BadInput(ValueError):
+    """Something that a person gave is wrong: the message says what, where, and what to do.
+
+    Commands print it as one line and end with `exit_code`.
+    """
+
+    exit_code = 2
