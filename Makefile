@@ -1,0 +1,51 @@
+# Everything runs in .venv, built from requirements.lock (exact versions with hashes) by the first target that
+# needs it and built again only when the lock or a pyproject.toml changes.
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.built
+GROCERY ?= ../shared/grocery-store
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: demo test lint grocery mlflow venv lock clean
+
+demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch workspace
+	@$(BIN)/photoproof demo
+
+test: $(STAMP)  ## All tests
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## Style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+grocery: $(STAMP)  ## The whole way on real photos: GROCERY=a folder with catalogue.csv and photos.csv
+	@$(BIN)/photoproof demo --catalogue "$(GROCERY)" --setting default --to .photoproof/grocery
+
+mlflow: $(STAMP)  ## The tracking server and registry on this workspace, http://127.0.0.1:5000
+	@$(BIN)/photoproof mlflow
+
+venv: $(STAMP)  ## .venv, and nothing else
+
+$(STAMP): requirements.lock pyproject.toml serving/client/pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed and none was found: install one, or name it with PYTHON=" >&2; exit 2; fi
+	@echo "Setting up .venv (once; takes a minute or two) ..."
+	@rm -rf .venv
+	@"$(PYTHON)" -m venv .venv
+	@awk '/^uv==/ {found = 1} found {print} found && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e serving/client -e .
+	@touch $@
+
+lock: $(STAMP)  ## requirements.lock from both pyprojects
+	@$(BIN)/python -c 'import tomllib; app, client = (tomllib.load(open(p, "rb")) for p in ("pyproject.toml", "serving/client/pyproject.toml")); \
+	groups = [app["project"]["dependencies"], client["project"]["dependencies"], app["dependency-groups"]["dev"], \
+	*app["project"]["optional-dependencies"].values(), *client["project"]["optional-dependencies"].values()]; \
+	print("\n".join(d for g in groups for d in g if d != "photoproof"))' > .venv/requirements.in
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links .venv/requirements.in -o requirements.lock
+
+clean:  ## Stage outputs and scratch workspaces; never the database, MLflow or the DVC store
+	@rm -rf .photoproof/demo .photoproof/grocery

@@ -1,0 +1,61 @@
+"""Commands that run flows and turn their knobs: retrain, prefect, params."""
+
+import dataclasses
+import json
+import signal
+from typing import Annotated
+
+import typer
+
+from pipelines.workspace import Workspace
+from training.errors import BadInput
+
+
+def retrain(
+    ingest: Annotated[
+        bool, typer.Option(help="Ingest the product database first; without it, data.dvc's own version is used.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Ingest, validate, train, evaluate, export and register, each where something is new."""
+    from pipelines.prefect_server import prefect_api
+    from training.config import read_params
+
+    workspace = Workspace.here()
+    read_params(workspace.params)
+    with prefect_api(workspace):
+        from pipelines.retrain import retrain as flow
+
+        outcome = flow(workspace.root, from_database=ingest)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(outcome)))
+
+
+def prefect(
+    port: Annotated[int, typer.Option(help="Port of the local server's page and API.")] = 4200,
+) -> None:
+    """Run this workspace's Prefect server in the foreground, until Ctrl-C."""
+    from pipelines.prefect_server import prefect_api
+
+    with prefect_api(Workspace.here(), port) as url:
+        typer.echo(f"Prefect: {url.removesuffix('/api')} (Ctrl-C to stop)")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.pause()
+
+
+def params(
+    action: Annotated[str, typer.Argument(help="`use` or `list`.")] = "list",
+    name: Annotated[str, typer.Argument(help="The setting to use.")] = "",
+) -> None:
+    """Put a named setting (params.NAME.yaml) into params.yaml."""
+    workspace = Workspace.here()
+    settings = {path.name.split(".")[1]: path for path in sorted(workspace.root.glob("params.*.yaml"))}
+    if action == "list":
+        typer.echo("\n".join(settings))
+        return
+    if action != "use" or name not in settings:
+        raise BadInput(f"params: say `photoproof params use NAME`, NAME one of: {', '.join(settings)}")
+    part = workspace.params.with_suffix(".part")
+    part.write_text(settings[name].read_text())
+    part.replace(workspace.params)
+    typer.echo(f"params.yaml is now the setting {name}")

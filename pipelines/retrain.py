@@ -1,0 +1,181 @@
+"""The retrain flow: from the product database to a model version that may be promoted.
+
+    database --ingest--> data/ --validate--> train --> evaluate --> export --> candidate? --> MLflow version
+
+Every stage runs as dvc.yaml states it, and only where something that it depends on has changed, so a run that was
+killed goes on where it stopped, and a run without anything new trains nothing and registers nothing.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as this_run
+from prefect.states import Cancelled
+
+from pipelines import candidate, database, ingest, registry, stages, versions
+from pipelines.workspace import Workspace
+
+CANCELLATION_SECONDS = 3
+"""How often a running stage asks Prefect whether its run was cancelled."""
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What a retraining came to."""
+
+    data_version: str
+    model_id: str
+    version: int
+    new: bool
+    challenger: bool
+    lines: tuple[str, ...]
+
+
+def finish_cancelled(flow: Any, run: FlowRun, state: State) -> None:
+    """Give a run whose stage was stopped the state that was asked for."""
+    if isinstance(state.result(raise_on_failure=False), stages.StageStopped):
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelled(message="Cancelled; its stage was stopped."), force=True)
+
+
+@flow(name="retrain", on_failure=[finish_cancelled])
+def retrain(root: Path, from_database: bool = True) -> Retraining:
+    """Ingest, validate, train, evaluate, export, register: each step only where something is new.
+
+    Args:
+        root: the workspace.
+        from_database: ingest the product database; otherwise take the data that data.dvc names.
+
+    Raises BadInput, StageFailed, StageStopped, WorkspaceBusy: each with one line for a person.
+    """
+    workspace = Workspace(root)
+    with stages.only_one(workspace):
+        data = ingest_pictures(workspace) if from_database else pull_data(workspace)
+        validated = run_stage(workspace, "validate")
+        commit_data(workspace, data)
+        trained = run_stage(workspace, "train")
+        evaluated = run_stage(workspace, "evaluate")
+        exported = run_stage(workspace, "export")
+        commit_run(workspace)
+        push_data(workspace)
+        registered = register(workspace)
+        decision = decide(workspace, registered)
+        return summarise(data, [validated, trained, evaluated, exported], registered, decision)
+
+
+@task
+def ingest_pictures(workspace: Workspace) -> versions.DataVersion:
+    """Bring data/ to what the product database has, and data.dvc to data/."""
+    started = time.monotonic()
+    engine = database.connect(workspace.database_url)
+    try:
+        report = ingest.ingest(engine, workspace.data)
+    finally:
+        engine.dispose()
+    data = versions.add_data(workspace)
+    say(f"ingest: {report} in {time.monotonic() - started:.0f} s -> {data}")
+    return data
+
+
+@task
+def pull_data(workspace: Workspace) -> versions.DataVersion:
+    """Bring data/ to what data.dvc says."""
+    versions.pull_data(workspace)
+    data = versions.read_version(workspace)
+    assert data is not None, "pull_data refuses a workspace without data.dvc"
+    say(f"data: as data.dvc has it -> {data}")
+    return data
+
+
+@task(task_run_name="{stage}")
+def run_stage(workspace: Workspace, stage: str) -> stages.StageRun:
+    """Run one stage of dvc.yaml."""
+    run = stages.run_stage(workspace, stage, stopped=_cancelled())
+    say(run.line)
+    return run
+
+
+@task
+def commit_data(workspace: Workspace, data: versions.DataVersion) -> None:
+    """Commit data.dvc, now that the data has passed validation."""
+    versions.commit(workspace, ["data.dvc"], f"Data version {data.md5[:12]}: {data.files:,} files")
+
+
+@task
+def commit_run(workspace: Workspace) -> None:
+    """Commit what the model was made of."""
+    versions.commit(workspace, ["dvc.lock", "params.yaml"], "Retrain: stages as run")
+
+
+@task(retries=2, retry_delay_seconds=5)
+def push_data(workspace: Workspace) -> None:
+    """Push the data to the store, so that another machine can have this version."""
+    versions.push_data(workspace)
+
+
+@task(retries=1, retry_delay_seconds=2)
+def register(workspace: Workspace) -> registry.Registered:
+    """Register the exported model, unless it is a version already."""
+    registered = registry.register(workspace)
+    if registered.new:
+        say(f"register: {registry.MODEL} version {registered.version}, model {registered.model_id}")
+    else:
+        say(f"register: nothing new, model {registered.model_id} is version {registered.version} already")
+    return registered
+
+
+@task
+def decide(workspace: Workspace, registered: registry.Registered) -> candidate.Decision:
+    """Decide whether the version may challenge the champion."""
+    decision = candidate.decide(workspace, registered)
+    say(f"candidate: {decision}")
+    return decision
+
+
+@task
+def summarise(
+    data: versions.DataVersion,
+    runs: list[stages.StageRun],
+    registered: registry.Registered,
+    decision: candidate.Decision,
+) -> Retraining:
+    """Leave the run's outcome where people look: as an artifact in Prefect, and as the flow's value."""
+    lines = [*(run.line for run in runs), f"candidate: {decision}"]
+    create_markdown_artifact(
+        "\n".join([f"# {registry.MODEL} version {registered.version}", "", *(f"- {line}" for line in lines)]),
+        key="retraining",
+        description=f"Data version {data.md5[:12]}",
+    )
+    return Retraining(
+        data.md5, registered.model_id, registered.version, registered.new, decision.accepted, tuple(lines)
+    )
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal and for the run's log."""
+    print(line, flush=True)
+    get_run_logger().info(line)
+
+
+def _cancelled() -> Callable[[], bool]:
+    run_id = this_run.get_id()
+    asked = time.monotonic()
+
+    def cancelled() -> bool:
+        nonlocal asked
+        if time.monotonic() - asked < CANCELLATION_SECONDS:
+            return False
+        asked = time.monotonic()
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(run_id).state
+        return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+    return cancelled

@@ -1,0 +1,130 @@
+"""Versions of the data: DVC keeps the bytes, git keeps data.dvc."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipelines.workspace import Workspace
+from training.errors import BadInput
+
+STORE = "store"
+"""The DVC remote that flows push to. Never `sample`, whose folder is committed."""
+
+
+class VersioningFailed(RuntimeError):
+    """DVC or git refused; the message has its last line."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """What data.dvc says."""
+
+    md5: str
+    files: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"data version {self.md5[:12]}: {self.files:,} files, {self.bytes / 1e6:,.1f} MB"
+
+
+def read_version(workspace: Workspace) -> DataVersion | None:
+    """What data.dvc says now, None where there is no data.dvc."""
+    path = workspace.root / "data.dvc"
+    if not path.is_file():
+        return None
+    out = yaml.safe_load(path.read_text())["outs"][0]
+    return DataVersion(out["md5"].removesuffix(".dir"), out.get("nfiles", 1), out.get("size", 0))
+
+
+def add_data(workspace: Workspace) -> DataVersion:
+    """Bring data/ into DVC's cache and write data.dvc. The same pictures give the same data.dvc."""
+    ensure_store(workspace)
+    _dvc(workspace, "add", "--quiet", "data")
+    version = read_version(workspace)
+    assert version is not None, "dvc add writes data.dvc"
+    return version
+
+
+def pull_data(workspace: Workspace) -> None:
+    """Bring data/ to what data.dvc says, from the store, else from the committed remote.
+
+    Raises BadInput where neither has it.
+    """
+    version = read_version(workspace)
+    if version is None:
+        raise BadInput(
+            f"{workspace.root / 'data.dvc'} not found: run `photoproof import DIR`, then `photoproof ingest`"
+        )
+    ensure_store(workspace)
+    try:
+        _dvc(workspace, "checkout", "--quiet", "data.dvc")
+    except VersioningFailed:
+        for remote in (STORE, "sample"):
+            try:
+                _dvc(workspace, "pull", "--quiet", "-r", remote, "data.dvc")
+                return
+            except VersioningFailed:
+                continue
+        raise BadInput(
+            f"the data of data.dvc ({version}) is neither in DVC's cache nor in the remotes {STORE} and sample: "
+            "push it from where it was made (`dvc push -r store data.dvc`), or run `photoproof ingest`"
+        ) from None
+
+
+def push_data(workspace: Workspace) -> None:
+    """Push the data of data.dvc to the store."""
+    ensure_store(workspace)
+    _dvc(workspace, "push", "--quiet", "-r", STORE, "data.dvc")
+
+
+def ensure_store(workspace: Workspace) -> None:
+    """Have a remote `store`, and have it as the default, so that no push by hand reaches the committed remote.
+
+    A `store` that somebody configured (S3, a share) is left as it is.
+    """
+    local = workspace.root / ".dvc" / "config.local"
+    configs = [path.read_text() for path in (local, local.with_name("config")) if path.is_file()]
+    if not any(f'remote "{STORE}"' in text for text in configs):
+        (workspace.state / STORE).mkdir(parents=True, exist_ok=True)
+        _dvc(workspace, "remote", "add", "--quiet", "--local", "--default", STORE, str(workspace.state / STORE))
+
+
+def commit(workspace: Workspace, names: list[str], message: str) -> str | None:
+    """Commit those of the files that differ from HEAD, and nothing else; their commit, or None where none differs."""
+    there = [name for name in names if (workspace.root / name).exists()]
+    changed = _git(workspace, "status", "--porcelain", "--", *there).splitlines() if there else []
+    if not changed:
+        return None
+    paths = [line[3:] for line in changed]
+    _git(workspace, "add", "--", *paths)
+    who = [] if _has_identity(workspace) else ["-c", "user.name=Photoproof", "-c", "user.email=photoproof@localhost"]
+    _git(workspace, *who, "commit", "--quiet", "--only", "-m", message, "--", *paths)
+    return _git(workspace, "rev-parse", "HEAD").strip()
+
+
+def _has_identity(workspace: Workspace) -> bool:
+    return (
+        subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=workspace.root, capture_output=True).returncode == 0
+    )
+
+
+def _git(workspace: Workspace, *words: str) -> str:
+    return _run(["git", *words], workspace.root)
+
+
+def _dvc(workspace: Workspace, *words: str) -> str:
+    return _run([sys.executable, "-m", "dvc", *words], workspace.root)
+
+
+def _run(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        what = " ".join(command[2:] if command[1] == "-m" else command)
+        raise VersioningFailed(f"{what}: {said[-1].strip() if said else f'ended with {done.returncode}'}")
+    return done.stdout
