@@ -1,0 +1,164 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from training.calibrate import (
+    SLOPE_MIN,
+    Decision,
+    calibrate,
+    fit_platt,
+    log_ratios,
+    own_copies,
+    platt,
+    reliability,
+    set_thresholds,
+)
+from training.errors import BadInput
+from training.metrics import decisions
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+RATES = dict(false_accept_rate=0.01, false_reject_rate=0.01, prior_match=0.95, temperature=0.05, own_copy_cosine=0.95)
+
+
+def by_the_formula(photo, original, cohort, temperature, own_copy_cosine):
+    """The formula of the module's docstring for one pair, word for word."""
+    s, rivals = photo @ original, list(cohort)
+    if rivals:
+        cosines = [original @ one for one in rivals]
+        if max(cosines) > own_copy_cosine:
+            del rivals[int(np.argmax(cosines))]
+    total = np.exp(s / temperature) + sum(np.exp((photo @ one) / temperature) for one in rivals)
+    return np.log(np.exp(s / temperature) / total)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_log_ratios_are_the_formula(seed):
+    generator = np.random.default_rng(seed)
+    originals, photos = unit(generator.normal(size=(6, 4))), unit(generator.normal(size=(5, 4)))
+    cohort = np.vstack([originals[:4], unit(originals[:1] + 0.05)])  # a near twin of the first; two have no copy
+    got = log_ratios(photos, originals, cohort, 0.2, 0.95)
+    want = [[by_the_formula(p, o, cohort, 0.2, 0.95) for o in originals] for p in photos]
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_at_most_the_nearest_row_is_left_out_in_a_collapsed_latent():
+    same = unit(np.ones((5, 3)) + 1e-6 * np.arange(15).reshape(5, 3))
+    np.testing.assert_allclose(log_ratios(same, same, same, 0.05, 0.95), np.log(1 / 5), atol=1e-4)
+
+
+def test_a_far_row_is_no_own_copy():
+    assert own_copies(np.eye(2, dtype=np.float32), np.array([[0.0, 1.0]], np.float32), 0.95).tolist() == [-1, 0]
+
+
+def test_without_a_cohort_the_plain_cosine_decides():
+    photos, originals = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.6, 0.8]])
+    np.testing.assert_allclose(log_ratios(photos, originals, np.zeros((0, 2)), 0.05, 0.95), [[20.0, 12.0]])
+
+
+def test_a_cohort_of_the_own_copy_alone_leaves_no_rival():
+    one = np.array([[1.0, 0.0]])
+    np.testing.assert_allclose(log_ratios(one, one, one, 0.05, 0.95), [[0.0]])
+
+
+@st.composite
+def calibration_pairs(draw):
+    genuine = np.array(draw(st.lists(st.booleans(), min_size=2, max_size=40)))
+    genuine[:2] = [True, False]
+    ratio = draw(hnp.arrays(np.float64, len(genuine), elements=st.floats(-30, 0, width=32)))
+    return ratio, genuine
+
+
+@given(calibration_pairs())
+def test_the_calibration_always_rises(case):
+    slope, intercept = fit_platt(*case)
+    assert slope >= SLOPE_MIN
+    assert np.isfinite(intercept)
+    steps = slope * np.linspace(-30, 0, 50) + intercept
+    assert np.all(np.diff(steps) > 0)
+    assert np.all(np.diff(platt(np.linspace(-30, 0, 50), slope, intercept, 0.95)) >= 0)
+
+
+def test_scores_that_tell_the_opposite_get_the_least_slope():
+    slope, intercept = fit_platt(np.array([-5.0, -4.0, -1.0, -1.5]), np.array([1, 1, 0, 0], bool))
+    assert slope == SLOPE_MIN
+    assert platt(np.array([-3.0]), slope, intercept, 0.5) == pytest.approx(0.5, abs=0.01)
+
+
+def test_platt_scaling_finds_the_log_odds_that_made_the_labels():
+    generator = np.random.default_rng(0)
+    ratio = generator.uniform(-6, 0, 40_000)
+    genuine = generator.random(40_000) < 1 / (1 + np.exp(-(1.5 * ratio + 2)))
+    slope, intercept = fit_platt(ratio, genuine)
+    balance = np.log((~genuine).sum() / genuine.sum())  # the fit weighs both kinds alike
+    assert slope == pytest.approx(1.5, rel=0.05)
+    assert intercept == pytest.approx(2 + balance, abs=0.1)
+
+
+def test_the_probability_is_that_of_the_teams_mix():
+    at_even, at_prior = platt(np.array([-1.0]), 2, 1, 0.5), platt(np.array([-1.0]), 2, 1, 0.95)
+    odds = at_even / (1 - at_even) * 0.95 / 0.05
+    assert at_prior == pytest.approx(odds / (1 + odds), rel=1e-5)
+
+
+@given(
+    st.lists(st.booleans(), min_size=2, max_size=80),
+    st.data(),
+    st.sampled_from([0.0, 0.01, 0.05, 0.3]),
+    st.sampled_from([0.0, 0.01, 0.05, 0.3]),
+)
+def test_thresholds_keep_the_asked_rates_on_the_pairs_they_were_set_on(labels, data, accept_rate, reject_rate):
+    genuine = np.array(labels)
+    genuine[:2] = [True, False]
+    scores = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.5, 1.0])  # ties are likely
+    probability = data.draw(hnp.arrays(np.float32, len(genuine), elements=scores))
+    accept_at, reject_at = set_thresholds(probability, genuine, accept_rate, reject_rate)
+    figures = decisions(probability, genuine, accept_at, reject_at, 0.5)
+    assert figures["false_accept_rate"] <= accept_rate + 1e-9
+    assert figures["false_reject_rate"] <= reject_rate + 1e-9
+    assert reject_at <= accept_at
+    assert np.float32(accept_at) == accept_at and np.float32(reject_at) == reject_at
+
+
+def test_where_both_rates_hold_both_thresholds_are_the_middle_in_log_odds():
+    probability = np.array([0.1, 0.2, 0.8, 0.9], np.float32)
+    genuine = np.array([0, 0, 1, 1], bool)
+    assert set_thresholds(probability, genuine, 0, 0) == pytest.approx((0.5, 0.5))
+
+
+def test_where_the_rates_leave_a_gap_it_goes_to_a_person():
+    probability = np.array([0.1, 0.7, 0.4, 0.9], np.float32)
+    genuine = np.array([0, 0, 1, 1], bool)
+    accept_at, reject_at = set_thresholds(probability, genuine, 0, 0)
+    assert 0.7 < accept_at < 0.9
+    assert 0.1 < reject_at < 0.4
+
+
+def test_a_decision_is_the_same_after_writing_and_reading(tmp_path):
+    decision = calibrate(np.array([-5.0, -4.0, -0.1, -0.2]), np.array([0, 0, 1, 1], bool), data_version="abc", **RATES)
+    decision.write(tmp_path / "decision.json")
+    assert Decision.read(tmp_path / "decision.json") == decision
+    assert dataclasses.asdict(decision)["data_version"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("prior_match", 1.0), ("false_accept_rate", 1.5), ("false_reject_rate", -1), ("temperature", 0.0)],
+)
+def test_a_setting_out_of_its_range_is_bad_input_that_names_it(key, value):
+    with pytest.raises(BadInput, match=key):
+        calibrate(np.array([-1.0, 0.0]), np.array([0, 1], bool), data_version=None, **RATES | {key: value})
+
+
+def test_calibration_error_is_zero_where_predictions_come_true():
+    probability = np.repeat([0.25, 0.75], 4)
+    bins, error = reliability(probability, np.array([1, 0, 0, 0, 1, 1, 1, 0], bool), np.ones(8))
+    assert error == pytest.approx(0)
+    assert [one["observed"] for one in bins] == [0.25, 0.75]
