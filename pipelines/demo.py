@@ -69,10 +69,10 @@ def demo(checkout: Path, scratch: Path, catalogue: Path | None = None, setting: 
 
 
 def unseen_claims(workspace: Workspace, pairs: int = 5) -> list[Claim]:
-    """Genuine and impostor claims, `pairs` of each, on test photos of known products; always the same for a data version.
+    """Genuine and impostor claims, `pairs` of each, on test photos of known products.
 
-    Every photo shows another product while there are products enough. Of the impostors, every other one claims a
-    product of the photo's own category, where it has a second one.
+    Always the same ones for a data version. Every photo shows another product while there are products enough.
+    Of the impostors, every other one claims a product of the photo's own category, where it has a second one.
     """
     split = read_params(workspace.params).split
     pictures = assign_splits(read_manifest(workspace.reports / "validation" / "accepted.parquet"), split)

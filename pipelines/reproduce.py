@@ -34,7 +34,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _stop_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)
     os.killpg(os.getpgrp(), signal.SIGTERM)
 
 

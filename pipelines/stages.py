@@ -91,7 +91,7 @@ def stage_environment(workspace: Workspace) -> dict[str, str]:
 
 @contextlib.contextmanager
 def only_one(workspace: Workspace, patience: float = 10) -> Iterator[None]:
-    """Hold the workspace's lock. Raises WorkspaceBusy where another process holds it for longer than `patience` seconds."""
+    """Hold the workspace's lock. Raises WorkspaceBusy where another holds it for more than `patience` seconds."""
     workspace.state.mkdir(parents=True, exist_ok=True)
     path = workspace.state / "retrain.lock"
     deadline = time.monotonic() + patience
