@@ -49,7 +49,9 @@ def prefect_api(workspace: Workspace, port: int | None = None) -> Iterator[str]:
     with open(home / "users.lock", "w") as users:
         with _exclusive(home / "start.lock"):
             fcntl.flock(users, fcntl.LOCK_SH)
-            url = _running(home) or _start(workspace, home, port or free_port())
+            url, started = _running(home), None
+            if url is None:
+                url, started = _start(workspace, home, port or free_port())
         os.environ["PREFECT_API_URL"] = url
         os.environ["PREFECT_HOME"] = str(home)
         try:
@@ -59,6 +61,8 @@ def prefect_api(workspace: Workspace, port: int | None = None) -> Iterator[str]:
             with _exclusive(home / "start.lock"), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _stop(home)
+                if started is not None:
+                    started.wait()
 
 
 def quieten() -> None:
@@ -80,7 +84,7 @@ def server_command(port: int) -> list[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
 
 
-def _start(workspace: Workspace, home: Path, port: int) -> str:
+def _start(workspace: Workspace, home: Path, port: int) -> tuple[str, subprocess.Popen[bytes]]:
     url = f"http://127.0.0.1:{port}/api"
     workspace.logs.mkdir(parents=True, exist_ok=True)
     log = workspace.logs / "prefect.log"
@@ -108,7 +112,7 @@ def _start(workspace: Workspace, home: Path, port: int) -> str:
             _stop(home)
             raise PrefectUnavailable(f"Prefect's local server did not start: see {log}")
         time.sleep(0.2)
-    return url
+    return url, server
 
 
 def _running(home: Path) -> str | None:
@@ -127,7 +131,7 @@ def _stop(home: Path) -> None:
         os.killpg(pid, signal.SIGTERM)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ChildProcessError):  # started by another command: not ours to reap
             os.waitpid(pid, os.WNOHANG)
         try:
             os.killpg(pid, 0)
