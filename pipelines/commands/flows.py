@@ -1,4 +1,4 @@
-"""Commands that run flows and turn their knobs: retrain, prefect, params."""
+"""Commands that run flows and their servers, and turn their knobs: retrain, prefect, mlflow, params."""
 
 import dataclasses
 import json
@@ -41,6 +41,27 @@ def prefect(
         typer.echo(f"Prefect: {url.removesuffix('/api')} (Ctrl-C to stop)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.pause()
+
+
+def mlflow(
+    port: Annotated[int, typer.Option(help="Port of MLflow's page and API.")] = 5000,
+) -> None:
+    """Run the tracking server and registry of this workspace in the foreground, until Ctrl-C."""
+    import os
+    import sys
+
+    workspace = Workspace.here()
+    store = workspace.state / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"MLflow: http://127.0.0.1:{port} (Ctrl-C to stop)")
+    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words += [
+        "--backend-store-uri",
+        f"sqlite:///{store / 'mlflow.db'}",
+        "--artifacts-destination",
+        f"{store / 'artifacts'}",
+    ]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *words])
 
 
 def params(
