@@ -29,9 +29,21 @@ class Split:
 
 @dataclass(frozen=True)
 class Validate:
-    """What a picture must be to enter training."""
+    """What a picture must be to enter training; training/measure.py says how each is measured."""
 
     max_quarantine_share: float = 0.05
+    """A larger share of pictures set aside stops the stage."""
+    min_side: int = 32
+    """Pixels."""
+    min_light: float = 0.03
+    """Of the mean light, 0 black to 1 white."""
+    max_light: float = 0.985
+    min_light_spread: float = 0.02
+    max_near_white: float = 0.995
+    """Share of a picture."""
+    min_sharpness: float = 0.003
+    workers: int | None = None
+    """Processes that measure; as many as cores by default."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,39 @@ class Train:
     """The autoencoder and its training."""
 
     seed: int = 1
+    encoder: str = "scratch"
+    """"scratch", a small residual network, or "efficientnet_lite0", which starts from ImageNet weights."""
+    weights: str = ""
+    """A file with the encoder's first weights; by default those of the extra `imagenet`."""
+    image_size: int = 64
+    """Pixels a side of what the encoder sees."""
+    latent_size: int = 128
+    decoded_size: int = 64
+    """Pixels a side of what the decoder draws; a multiple of 16."""
+    epochs: int = 28
+    """An epoch is as many steps as it takes to see each training photo about once."""
+    products_per_step: int = 12
+    photos_per_product: int = 3
+    drawn_share: float = 0.25
+    """Share of a step's photos that are made from the product's original instead of taken."""
+    backbone_rate: float = 2e-3
+    """Learning rate of the encoder below its latent; for ImageNet weights 3e-4: 1e-3 collapses."""
+    head_rate: float = 2e-3
+    """Learning rate of the latent's layer and the decoder."""
+    weight_decay: float = 0.01
+    temperature: float = 0.07
+    """Of the classification among originals and of the contrast among a step's pictures."""
+    reconstruct_weight: float = 1.0
+    classify_weight: float = 1.0
+    contrast_weight: float = 0.5
+    precision: str = "float32"
+    """Of the steps' arithmetic: "float32" or "mixed_bfloat16"; what is saved computes in float32."""
+    validate_every: int = 7
+    """Epochs between looks at the validation split, which steer nothing and are logged."""
+    checkpoint_every: int = 60
+    """Seconds between checkpoints."""
+    cache_gigabytes: float = 2.0
+    """Decoded pictures are held in memory where they fit into this, else decoded again each epoch."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +91,25 @@ class Evaluate:
     """How scores become verdicts, and what rates the team can bear."""
 
     false_accept_rate: float = 0.01
+    """Share of wrong products that may pass: sets accept_at on the validation pairs."""
     false_reject_rate: float = 0.01
+    """Share of right products that may be turned down: sets reject_at on the validation pairs."""
     prior_match: float = 0.95
     """Share of genuine claims that the team expects in an audit."""
+    temperature: float = 0.05
+    """T of the log-ratio against the catalogue."""
+    cohort_max: int = 4096
+    """Originals that a claim is judged against, at most; 0 turns the cohort off (plain cosine)."""
+    own_copy_cosine: float = 0.95
+    """The cohort's row nearest to the claimed original is its own copy only above this cosine."""
+    pairs_max: int = 1_000_000
+    """Pairs measured in each of validation and test, at most: whole photos are left out, by hash."""
+    bootstrap: int = 200
+    """Draws of products behind each confidence interval."""
+    batch: int = 64
+    """Pictures encoded at once."""
+    golden_pairs: int = 8
+    """Test pairs whose bytes and scores travel with the model."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +117,7 @@ class Export:
     """Limits of the served graph."""
 
     max_pixels: int = 25_000_000
+    """A picture whose header states more is never decoded."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""The autoencoder: an encoder to an L2-normalised latent, and a decoder that draws a product's original from it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.config import Train
+from training.errors import BadInput
+from training.imagenet import efficientnet_lite0, load_imagenet
+
+FACTS = "autoencoder.json"
+PRECISIONS = ("float32", "mixed_bfloat16")
+HEAD = "latent"
+"""Name of the layer that makes the latent; what lies below it is the backbone."""
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """The two networks, and the params that they were built from."""
+
+    encoder: keras.Model
+    """float32 [N, image_size, image_size, 3] in [0, 1] -> float32 [N, latent_size], L2-normalised."""
+    decoder: keras.Model
+    """float32 [N, latent_size] -> float32 [N, decoded_size, decoded_size, 3] in [0, 1]."""
+    train: Train
+
+
+def build(train: Train) -> Autoencoder:
+    """A new autoencoder, seeded by train.seed, with ImageNet weights where the encoder has such.
+
+    Raises BadInput for an encoder, a precision or a size that there is none of, or missing weights.
+    """
+    return _build(train, train.precision, pretrained=True)
+
+
+def save(autoencoder: Autoencoder, folder: Path) -> None:
+    """Write autoencoder.json, encoder.weights.npz and decoder.weights.npz: the variables in the model's order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in _models(autoencoder):
+        part = folder / f"{name}.part"
+        with part.open("wb") as file:
+            np.savez(file, *[variable.numpy() for variable in model.weights])
+        part.replace(folder / f"{name}.weights.npz")
+    part = folder / f"{FACTS}.part"
+    part.write_text(json.dumps({"train": asdict(autoencoder.train), "keras": keras.__version__}, indent=2) + "\n")
+    part.replace(folder / FACTS)
+
+
+def load(folder: Path) -> Autoencoder:
+    """What `save` wrote, computing in float32. Raises BadInput where something is missing or does not fit."""
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        autoencoder = _build(Train(**facts["train"]), "float32", pretrained=False)
+        for name, model in _models(autoencoder):
+            with np.load(folder / f"{name}.weights.npz") as arrays:
+                model.set_weights([arrays[f"arr_{at}"] for at in range(len(arrays.files))])
+    except FileNotFoundError as error:
+        raise BadInput(f"{error.filename} not found: run `dvc repro train`") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{folder} does not hold this version's autoencoder: run `dvc repro train` ({error})") from None
+    return autoencoder
+
+
+def _models(autoencoder: Autoencoder) -> list[tuple[str, keras.Model]]:
+    return [("encoder", autoencoder.encoder), ("decoder", autoencoder.decoder)]
+
+
+def _build(train: Train, precision: str, pretrained: bool) -> Autoencoder:
+    if precision not in PRECISIONS:
+        raise BadInput(f"train.precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if train.decoded_size < 16 or train.decoded_size % 16:
+        raise BadInput(f"train.decoded_size must be a multiple of 16, not {train.decoded_size}")
+    if train.image_size < 32:
+        raise BadInput(f"train.image_size must be at least 32, not {train.image_size}")
+    encoders = {"scratch": _scratch, "efficientnet_lite0": _pretrained}
+    if train.encoder not in encoders:
+        raise BadInput(f"train.encoder must be one of {', '.join(encoders)}, not {train.encoder!r}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        keras.utils.set_random_seed(train.seed)
+        return Autoencoder(encoders[train.encoder](train, pretrained), _decoder(train), train)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _scratch(train: Train, pretrained: bool) -> keras.Model:
+    """About 0.6 M parameters; what it knows of a place is its mean and its strongest answer."""
+    pictures = keras.Input([train.image_size, train.image_size, 3])
+    x = keras.layers.Rescaling(4.0, -2.0)(pictures)
+    x = _conv_norm(x, 32, 2)
+    for channels in (48, 96, 160):
+        x = _conv_norm(x, channels, 2)
+        came = x
+        x = _conv_norm(x, channels)
+        x = keras.layers.ReLU()(keras.layers.Add()([_conv_norm(x, channels, relu=False), came]))
+    pooled = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
+    return keras.Model(pictures, _latent(keras.layers.Concatenate()(pooled), train), name="encoder")
+
+
+def _pretrained(train: Train, pretrained: bool) -> keras.Model:
+    backbone = efficientnet_lite0(train.image_size)
+    if pretrained:
+        load_imagenet(backbone, Path(train.weights) if train.weights else None)
+    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, dtype="float32")(x)
+    x = keras.layers.Dropout(0.2, seed=train.seed)(x)
+    return keras.Model(backbone.input, _latent(x, train), name="encoder")
+
+
+def _latent(x: Any, train: Train) -> Any:
+    x = keras.layers.Dense(train.latent_size, dtype="float32", name=HEAD)(x)
+    return keras.layers.UnitNormalization(dtype="float32")(x)
+
+
+def _decoder(train: Train) -> keras.Model:
+    latents = keras.Input([train.latent_size])
+    side = train.decoded_size // 16
+    x = keras.layers.Rescaling(train.latent_size**0.5)(latents)  # entries of about 1 instead of a unit vector's
+    x = keras.layers.Dense(side * side * 128, activation="relu")(x)
+    x = keras.layers.Reshape([side, side, 128])(x)
+    for channels in (64, 48, 24):
+        x = keras.layers.Conv2D(channels, 3, padding="same", activation="relu")(keras.layers.UpSampling2D()(x))
+    x = keras.layers.Conv2D(3, 3, padding="same")(keras.layers.UpSampling2D()(x))
+    return keras.Model(latents, keras.layers.Activation("sigmoid", dtype="float32")(x), name="decoder")
+
+
+def _conv_norm(x: Any, channels: int, stride: int = 1, relu: bool = True) -> Any:
+    x = keras.layers.Conv2D(channels, 3, stride, "same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    return keras.layers.ReLU()(x) if relu else x
