@@ -1,0 +1,120 @@
+"""Measures of a picture that validation judges by: one row a picture, from its file alone."""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from tqdm import tqdm
+
+SCHEMA = pa.schema(
+    [
+        pa.field("decodes", pa.bool_(), nullable=False),
+        pa.field("trouble", pa.string()),  # why it does not decode
+        pa.field("format", pa.string()),  # "JPEG", "PNG", …; with mode, width and height from the header
+        pa.field("mode", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("light_mean", pa.float32()),  # of the grey picture, 0 black to 1 white
+        pa.field("light_spread", pa.float32()),  # standard deviation of the same
+        pa.field(
+            "sharpness", pa.float32()
+        ),  # standard deviation of the grey picture's Laplacian, at most 256 px a side
+        pa.field("near_white", pa.float32()),  # share of pixels whose three channels are at least 245 of 255
+        pa.field("perceptual_hash", pa.string()),  # imagehash.phash, 16 hex digits
+        pa.field("pixels_sha256", pa.string()),  # of the decoded RGB pixels and their size
+    ]
+)
+
+FEW = 100  # fewer pictures than these are measured sooner than worker processes start
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of SCHEMA; what could not be measured is None."""
+
+    decodes: bool
+    trouble: str | None = None
+    format: str | None = None
+    mode: str | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    light_mean: float | None = None
+    light_spread: float | None = None
+    sharpness: float | None = None
+    near_white: float | None = None
+    perceptual_hash: str | None = None
+    pixels_sha256: str | None = None
+
+
+def measure_all(paths: Sequence[Path], max_pixels: int, workers: int | None = None) -> pa.Table:
+    """A row of SCHEMA for each path, in order, measured in `workers` processes (all cores by default)."""
+    measure_one = partial(measure, max_pixels=max_pixels)
+    progress = partial(tqdm, total=len(paths), desc="measure", unit=" pictures", disable=None, leave=False)
+    if len(paths) < FEW:
+        rows = [measure_one(path) for path in progress(paths)]
+    else:
+        # Spawned, not forked: the caller may hold threads (a flow's, TensorFlow's).
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
+            rows = list(progress(pool.map(measure_one, paths, chunksize=16)))
+    return pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
+
+
+def measure(path: Path, max_pixels: int) -> Measured:
+    """Measure one picture. A file that is missing or does not decode is a row that says so, never an error.
+
+    A picture whose header claims more than max_pixels is not decoded.
+    """
+    try:
+        image_bytes = path.read_bytes()
+    except OSError as error:
+        return Measured(decodes=False, trouble="the file is missing" if not path.exists() else str(error.strerror))
+    found: dict = {"bytes": len(image_bytes)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(image_bytes)) as image:
+                found |= {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
+                if image.width * image.height > max_pixels:
+                    trouble = f"{image.width} x {image.height} px are more than {max_pixels / 1e6:g} million pixels"
+                    return Measured(decodes=False, trouble=trouble, **found)
+                picture = image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more for broken bytes
+        return Measured(decodes=False, trouble=_in_a_line(error), **found)
+    return Measured(decodes=True, **found, **_measure_pixels(picture))
+
+
+def _measure_pixels(picture: Image.Image) -> dict:
+    pixels = np.asarray(picture)
+    small = picture.convert("L")
+    small.thumbnail((256, 256))
+    grey = np.asarray(small, np.float32) / 255
+    padded = np.pad(grey, 1, mode="edge")
+    laplacian = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * grey
+    return {
+        "light_mean": float(grey.mean()),
+        "light_spread": float(grey.std()),
+        "sharpness": float(laplacian.std()),
+        "near_white": float((pixels.min(axis=2) >= 245).mean()),
+        "perceptual_hash": str(imagehash.phash(small)),
+        "pixels_sha256": hashlib.sha256(f"{picture.size}".encode() + pixels.tobytes()).hexdigest(),
+    }
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not a picture"
+    return " ".join(str(error).split()) or type(error).__name__
