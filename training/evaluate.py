@@ -1,0 +1,244 @@
+"""Calibrate on the validation photos, measure on the test photos, and write it all down.
+
+    python -m training.evaluate        (or: dvc repro evaluate)
+
+Each photo is held against every original of the data version. Writes models/decision/ (what export makes part of
+the model: cohort.npz, decision.json, golden.json, headline.json) and reports/evaluation/ (metrics.json,
+pairs.parquet, PNGs, report.html), and logs figures and pictures to the training's MLflow run.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training import tracking
+from training.autoencoder import load
+from training.baselines import baseline_scores, looks
+from training.calibrate import Decision, calibrate, reliability
+from training.config import Evaluate, Params
+from training.errors import BadInput
+from training.golden import choose
+from training.illustrate import illustrate
+from training.images import decode
+from training.manifest import assign_splits, hash_to_unit, read_manifest
+from training.metrics import Floats, decisions, identification, separation
+from training.output import replacing
+from training.pairs import Pairs, by_group, compare, hard_figures, in_team_mix, measure, table
+from training.report import percent, render
+from training.stage import run_stage
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """What the stage found."""
+
+    metrics: dict[str, Any]
+    where: str = "reports/evaluation/report.html"
+
+    def __str__(self) -> str:
+        found = [
+            f"{name} AUC {self.metrics[name]['auc']:.3f}, TAR at 1 % {self.metrics[name]['tar_at_far_1pct']:.2f}, "
+            f"decided {percent(self.metrics[name]['share_decided'])}"
+            for name in ("known", "new")
+            if name in self.metrics
+        ]
+        return f"{self.metrics['counts']['pairs']:,} test pairs: {'; '.join(found)}"
+
+
+def evaluate(root: Path, params: Params) -> EvaluateReport:
+    """Evaluate models/autoencoder on the accepted pictures. Raises BadInput where the input is at fault."""
+    settings = params.evaluate
+    pictures = assign_splits(read_manifest(root / "reports/validation/accepted.parquet"), params.split)
+    autoencoder = load(root / "models/autoencoder")
+    originals, validation, test = chosen_pictures(pictures, settings.pairs_max)
+
+    rows = pd.concat([originals, validation, test])
+    vectors = embed(autoencoder.encoder, [root / "data" / path for path in rows.path], settings.batch)
+    of_originals, of_validation, of_test = np.split(vectors, np.cumsum([len(originals), len(validation)]))
+    in_cohort = cohort_rows(originals, settings.cohort_max)
+    cohort = of_originals[in_cohort]
+
+    def against(photos: pd.DataFrame, of_photos: Floats) -> Pairs:
+        return compare(
+            photos, originals, of_photos, of_originals, cohort, settings.temperature, settings.own_copy_cosine
+        )
+
+    validated = against(validation, of_validation)
+    decision = decide(validated, settings, tracking.data_version(root))
+    tested = against(test, of_test)
+    baselines = baseline_scores(
+        looks([root / "data" / path for path in test.path]), looks([root / "data" / path for path in originals.path])
+    )
+    metrics = measured(validated, tested, decision, baselines, settings)
+
+    with replacing(root / "models/decision") as folder:
+        np.savez(folder / "cohort.npz", embeddings=cohort, product_ids=originals.product_id.to_numpy(str)[in_cohort])
+        decision.write(folder / "decision.json")
+        _write_json(
+            folder / "golden.json",
+            choose(root / "data", tested, of_originals, of_test, decision, settings.golden_pairs),
+        )
+        _write_json(folder / "headline.json", headline(metrics))
+    with replacing(root / "reports/evaluation") as folder:
+        _write_json(folder / "metrics.json", metrics)
+        pq.write_table(
+            pa.concat_tables([table(one, decision) for one in (validated, tested)]),
+            folder / "pairs.parquet",
+            compression="zstd",
+        )
+        drawn = illustrate(folder, root / "data", autoencoder, tested, baselines, decision)
+        (folder / "report.html").write_text(render(metrics, decision, drawn, facts(root, decision, cohort)))
+    with tracking.run(root, resume=True):
+        import mlflow
+
+        mlflow.log_metrics(flatten(metrics))
+        mlflow.log_artifacts(str(root / "reports/evaluation"), "evaluation")
+    return EvaluateReport(metrics)
+
+
+def chosen_pictures(pictures: pd.DataFrame, pairs_max: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All originals, and the photos that validate and that test, as far as `pairs_max` pairs each reach.
+
+    Photos whose product has no original (it may be in quarantine) are left out: there is nothing to hold them
+    against. Which photos go where there are too many is a hash of their ids.
+    """
+    originals = pictures.query("role == 'original'")
+    photos = pictures.query("role == 'photo'").query("product_id in @originals.product_id")
+    count = max(1, pairs_max // max(1, len(originals)))
+    validation, test = (_some(photos.query("split == @split"), count) for split in ("validation", "test"))
+    for split, chosen in (("validation", validation), ("test", test)):
+        if chosen.empty or len(originals) < 2:
+            raise BadInput(
+                f"the {split} split has {len(chosen)} photos and the data {len(originals)} originals to hold them "
+                "against: evaluation needs photos and two originals; see reports/validation/quarantine.parquet"
+            )
+    return originals, validation, test
+
+
+def cohort_rows(originals: pd.DataFrame, cohort_max: int) -> NDArray[np.intp]:
+    """Which originals (rows, ascending) a claim is judged against: all, or `cohort_max` of them by hash."""
+    order = np.argsort([hash_to_unit("cohort", str(one)) for one in originals.product_id], kind="stable")
+    return np.sort(order[:cohort_max])
+
+
+def embed(encoder: Callable, paths: list[Path], batch: int) -> NDArray[np.float32]:
+    """Embeddings float32 [N, D], L2-normalised, of pictures read through the one decode.
+
+    Raises BadInput where the encoder gives something that is no number.
+    """
+    size = encoder.input_shape[1]  # type: ignore[attr-defined]
+    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    data = data.map(lambda path: decode(tf.io.read_file(path), size), num_parallel_calls=tf.data.AUTOTUNE)
+    step = tf.function(
+        lambda pictures: tf.math.l2_normalize(tf.cast(encoder(pictures, training=False), tf.float32), axis=-1),
+        input_signature=[tf.TensorSpec([None, size, size, 3])],
+    )
+    found = []
+    with tqdm(total=len(paths), desc="embedding", unit=" pictures", leave=False, disable=None) as progress:
+        for pictures in data.batch(batch).prefetch(2):
+            found.append(step(pictures).numpy())
+            progress.update(len(found[-1]))
+    vectors = np.concatenate(found)
+    if not np.isfinite(vectors).all():
+        raise BadInput("models/autoencoder gives embeddings that are no numbers (NaN): train again")
+    return vectors
+
+
+def decide(validated: Pairs, settings: Evaluate, data_version: str | None) -> Decision:
+    """Calibration and thresholds from the validation pairs, known and new products together."""
+    return calibrate(
+        validated.log_ratio.ravel(),
+        validated.genuine.ravel(),
+        temperature=settings.temperature,
+        own_copy_cosine=settings.own_copy_cosine,
+        prior_match=settings.prior_match,
+        false_accept_rate=settings.false_accept_rate,
+        false_reject_rate=settings.false_reject_rate,
+        data_version=data_version,
+    )
+
+
+def measured(
+    validated: Pairs, tested: Pairs, decision: Decision, baselines: dict[str, Floats], settings: Evaluate
+) -> dict[str, Any]:
+    """The contents of metrics.json: the test pairs by group, the baselines, and what the thresholds were set on."""
+    _, error = reliability(*in_team_mix(tested, decision))
+    chances = decision.probability(validated.log_ratio)
+    return {
+        **by_group(tested, lambda group, _: measure(group, decision, settings.bootstrap)),
+        "baselines": {
+            name: by_group(
+                tested,
+                lambda group, rows, scores=scores: (
+                    identification(scores[rows], group.truth) | hard_figures(group, scores[rows])
+                ),
+            )
+            for name, scores in baselines.items()
+        },
+        "validation": separation(validated.log_ratio.ravel(), validated.genuine.ravel())
+        | decisions(chances, validated.genuine, decision.accept_at, decision.reject_at, decision.prior_match),
+        "calibration": {
+            "expected_calibration_error": error,
+            "accept_at": decision.accept_at,
+            "reject_at": decision.reject_at,
+            "slope": decision.slope,
+            "intercept": decision.intercept,
+        },
+        "counts": {
+            "originals": len(tested.originals),
+            "photos": len(tested.photos),
+            "pairs": tested.similarity.size,
+            "validation_photos": len(validated.photos),
+        },
+    }
+
+
+def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The few figures that travel with the model."""
+    keys = ("auc", "eer", "tar_at_far_1pct", "top1", "share_decided", "false_accept_rate", "false_reject_rate")
+    return {name: {key: metrics[name][key] for key in keys} for name in ("known", "new") if name in metrics}
+
+
+def facts(root: Path, decision: Decision, cohort: Floats) -> dict[str, str]:
+    """What a reader needs to know which model and data the page is about."""
+    run = json.loads((root / "models/autoencoder/run.json").read_text())
+    return {
+        "data version": decision.data_version or "none: data.dvc is not there",
+        "MLflow run": run["run_id"],
+        "judged against": f"a cohort of {len(cohort)} originals, T = {decision.temperature:g}"
+        if len(cohort)
+        else "no cohort (plain cosine)",
+        "accept_at": f"{decision.accept_at:.6g}",
+        "reject_at": f"{decision.reject_at:.6g}",
+    }
+
+
+def flatten(metrics: dict[str, Any], at: str = "") -> dict[str, float]:
+    """Nested figures as MLflow takes them: {"known/auc": 0.99, …}."""
+    flat: dict[str, float] = {}
+    for key, value in metrics.items():
+        flat |= flatten(value, f"{at}{key}/") if isinstance(value, dict) else {at + key: float(value)}
+    return flat
+
+
+def _some(photos: pd.DataFrame, count: int) -> pd.DataFrame:
+    order = np.argsort([hash_to_unit("pairs", str(one)) for one in photos.picture_id], kind="stable")
+    return photos.iloc[np.sort(order[:count])]
+
+
+def _write_json(path: Path, contents: dict[str, Any]) -> None:
+    path.write_text(json.dumps(contents, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", evaluate)

@@ -1,0 +1,172 @@
+"""The evaluated model as the SavedModel that TensorFlow Serving loads, proven before it takes its place.
+
+    python -m training.export        (or: dvc repro export)
+
+Pictures are decoded inside the graph; thresholds, calibration and cohort are part of it. In assets.extra/ lie
+warm-up requests, the golden pairs, and model.json with the facts that travel with the model.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from training import saved_model
+from training.autoencoder import load
+from training.calibrate import Decision
+from training.config import Params
+from training.errors import BadInput
+from training.golden import TOLERANCE, deviation
+from training.graph import build_graph
+from training.metrics import Floats
+from training.output import replacing
+from training.stage import run_stage
+
+MODEL_NAME = "product-encoder"
+"""What TensorFlow Serving serves it as."""
+
+GRAPH_MAX = 16 * 2**20
+"""Bytes of saved_model.pb beyond which weights must have become constants of the graph."""
+
+
+class NotReproduced(RuntimeError):
+    """The exported graph is not the model that was evaluated."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What the stage made."""
+
+    model_id: str
+    latent_size: int
+    golden_pairs: int
+    deviation: float
+    where: str = "models/saved_model"
+
+    def __str__(self) -> str:
+        return (
+            f"model {self.model_id}, latent of {self.latent_size}, {self.golden_pairs} golden pairs "
+            f"within {self.deviation:.0e}"
+        )
+
+
+def export(root: Path, params: Params) -> ExportReport:
+    """Write models/saved_model. Raises BadInput where a part is missing, NotReproduced where a proof fails."""
+    decision_folder = root / "models/decision"
+    encoder = load(root / "models/autoencoder").encoder
+    try:
+        with np.load(decision_folder / "cohort.npz") as file:
+            cohort = file["embeddings"]
+        decision = Decision.read(decision_folder / "decision.json")
+        golden = json.loads((decision_folder / "golden.json").read_text())
+        headline = json.loads((decision_folder / "headline.json").read_text())
+    except FileNotFoundError as error:
+        raise BadInput(f"{error.filename} not found: run `dvc repro evaluate` first") from None
+    image_size, latent_size = int(encoder.input_shape[1]), int(encoder.output_shape[-1])
+    if cohort.shape[1:] != (latent_size,):
+        raise BadInput(
+            f"models/decision/cohort.npz is of embeddings of {cohort.shape[-1]} numbers, the encoder gives "
+            f"{latent_size}: run `dvc repro evaluate` again"
+        )
+    model_id = digest(encoder, cohort, decision, params)
+    module = build_graph(encoder, cohort, decision, model_id, image_size, params.export.max_pixels)
+    facts = {
+        "model_id": model_id,
+        "latent_size": latent_size,
+        "image_size": image_size,
+        "accept_at": decision.accept_at,
+        "reject_at": decision.reject_at,
+        "data_version": decision.data_version,
+        "params": dataclasses.asdict(params),
+        "metrics": headline,
+    }
+    with replacing(root / "models/saved_model") as folder:
+        tf.saved_model.save(module, str(folder), signatures=module.signatures())
+        extra = folder / "assets.extra"
+        extra.mkdir()
+        (extra / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
+        (extra / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
+        write_warmup(extra / "tf_serving_warmup_requests", golden, latent_size)
+        deviates = prove(folder, golden)
+    return ExportReport(model_id, latent_size, len(golden["pairs"]), deviates)
+
+
+def digest(encoder: keras.Model, cohort: Floats, decision: Decision, params: Params) -> str:
+    """The model_id: 16 hex digits of a SHA-256 of weights, cohort, calibration, and the params that shape a model."""
+    found = hashlib.sha256()
+    for array in [*encoder.get_weights(), cohort]:
+        found.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    stages = {name: dataclasses.asdict(getattr(params, name)) for name in ("split", "train", "evaluate", "export")}
+    found.update(json.dumps([dataclasses.asdict(decision), stages], sort_keys=True).encode())
+    return found.hexdigest()[:16]
+
+
+def write_warmup(path: Path, golden: dict[str, Any], latent_size: int) -> None:
+    """Requests that TensorFlow Serving answers to itself before it takes others: one of each signature."""
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    pair = golden["pairs"][0] if golden["pairs"] else {"original_bytes": "", "photo_bytes": ""}
+    original, photo = (np.array([base64.b64decode(pair[key])], object) for key in ("original_bytes", "photo_bytes"))
+    vector = np.full((1, latent_size), latent_size**-0.5, np.float32)
+    requests = {
+        "serving_default": {"image_bytes": photo},
+        "encode": {"image_bytes": photo},
+        "verify": {"original_bytes": original, "photo_bytes": photo},
+        "compare": {"embedding": vector, "photo_bytes": photo},
+        "score": {"original_embedding": vector, "photo_embedding": vector},
+    }
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests.items():
+            request = predict_pb2.PredictRequest()  # pyright: ignore[reportAttributeAccessIssue] (generated)
+            request.model_spec.name = MODEL_NAME
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog()  # pyright: ignore[reportAttributeAccessIssue] (generated)
+            log.predict_log.request.CopyFrom(request)
+            writer.write(log.SerializeToString())
+
+
+def prove(folder: Path, golden: dict[str, Any]) -> float:
+    """Load the SavedModel as TensorFlow Serving does and hold it to its promises; the golden pairs' deviation.
+
+    Raises NotReproduced where a golden score is not what evaluation measured, where broken pictures spoil others
+    in their batch, or where weights lie in the graph as constants.
+    """
+    graph_bytes = (folder / "saved_model.pb").stat().st_size
+    if graph_bytes > GRAPH_MAX:
+        raise NotReproduced(f"saved_model.pb is {graph_bytes:,} bytes: weights became constants of the graph")
+    with saved_model.load(folder) as model:
+        deviates = deviation(model, golden)
+        if not deviates <= TOLERANCE:
+            raise NotReproduced(
+                f"the exported graph's scores of the golden pairs differ by {deviates:.2g} from what evaluation "
+                f"measured, more than {TOLERANCE:g}: run evaluate again, and see that export.max_pixels lets the "
+                "pictures in"
+            )
+        if golden["pairs"]:
+            _prove_isolation(model, base64.b64decode(golden["pairs"][0]["photo_bytes"]))
+    return deviates
+
+
+def _prove_isolation(model: saved_model.LoadedModel, good: bytes) -> None:
+    broken = [b"", good[: len(good) // 2][:200], b"no picture", good[:30] + bytes(200)]
+    alone = model.run("encode", {"image_bytes": np.array([good], object)})
+    mixed = model.run("encode", {"image_bytes": np.array([*broken, good, *broken], object)})
+    others = np.delete(mixed["decoded"], len(broken))
+    same = np.abs(mixed["embedding"][len(broken)] - alone["embedding"][0]).max() <= TOLERANCE
+    if others.any() or not mixed["decoded"][len(broken)] or not same:
+        raise NotReproduced("broken pictures in a batch change what the exported graph says of a good one")
+
+
+if __name__ == "__main__":
+    run_stage("export", export)

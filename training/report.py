@@ -1,0 +1,78 @@
+"""The evaluation as one HTML page to send around: every picture is inside it, nothing is loaded from elsewhere."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from training.calibrate import Decision
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG of the report."""
+
+    path: Path
+    title: str
+    caption: str
+
+
+def render(metrics: dict[str, Any], decision: Decision, pictures: list[Picture], facts: dict[str, str]) -> str:
+    """The page, from the contents of metrics.json, the decision, the PNGs in their order, and named facts."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(TEMPLATE.name).render(
+        groups={name: {"hard": None} | metrics[name] for name in ("known", "new") if name in metrics},
+        baselines={
+            baseline: {name: {"hard": None} | found for name, found in groups.items()}
+            for baseline, groups in metrics["baselines"].items()
+        },
+        counts=metrics["counts"],
+        decision=decision,
+        figures=[
+            {
+                "title": picture.title,
+                "caption": picture.caption,
+                "base64": base64.b64encode(picture.path.read_bytes()).decode(),
+            }
+            for picture in pictures
+        ],
+        facts=facts,
+        pct=percent,
+        prob=probability,
+        between=_between,
+        range=_range,
+    )
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as people read it: "1 %", "97.3 %"."""
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def probability(value: float) -> str:
+    """A probability with as many digits as tell it from 0 and 1: "0.53", "0.9991", "0.00012"."""
+    for digits in range(2, 8):
+        text = f"{value:.{digits}f}"
+        if 0 < float(text) < 1 and abs(float(text) - value) <= 0.1 * min(value, 1 - value):
+            return text
+    return f"{value:.2g}"
+
+
+def _between(group: dict[str, Any], key: str, digits: int = 1) -> str:
+    if key not in group["interval"]:
+        return "no interval"
+    interval = group["interval"][key]
+    return f"{percent(interval['low'], digits)} to {percent(interval['high'], digits)}"
+
+
+def _range(group: dict[str, Any], key: str) -> str:
+    if key not in group["interval"]:
+        return ""
+    return f"{group['interval'][key]['low']:.3f}–{group['interval'][key]['high']:.3f}"
