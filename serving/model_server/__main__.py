@@ -1,0 +1,20 @@
+"""`python -m serving.model_server`: sets TensorFlow's chatter down before anything imports it, then starts."""
+
+import os
+import sys
+
+from serving.model_server.flags import parse
+
+
+def main() -> int:
+    """Runs the server until SIGTERM or SIGINT; 0 after one of those, 255 where it cannot start, 2 for a bad flag."""
+    options = parse(sys.argv[1:])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    from serving.model_server.server import serve
+
+    return serve(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
