@@ -61,7 +61,7 @@ def setup(root: Path) -> ModuleType:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        local = "MLFLOW_TRACKING_URI" not in os.environ
+        local = uri == f"sqlite:///{store / 'mlflow.db'}"  # MLflow sets MLFLOW_TRACKING_URI itself
         try:
             mlflow.create_experiment(EXPERIMENT, artifact_location=(store / "artifacts").as_uri() if local else None)
         except mlflow.MlflowException:
