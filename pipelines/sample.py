@@ -37,6 +37,19 @@ TRUTHS = "claims_truth.csv"
 
 
 @dataclass(frozen=True)
+class DrawnSample:
+    """What was drawn."""
+
+    products: int
+    photos: int
+    """Those with a truth."""
+    claims: int
+
+    def __str__(self) -> str:
+        return f"{self.products} products, {self.photos} photos with a truth, {self.claims} claims without"
+
+
+@dataclass(frozen=True)
 class _Shot:
     """One photo to take."""
 
@@ -48,10 +61,11 @@ class _Shot:
     taken_at: datetime
 
 
-def draw_sample(folder: Path, seed: int = SEED, *, progress: bool = False) -> str:
-    """Draw the catalogue into a folder that is new, empty, or an earlier sample; returns what was drawn.
+def draw_sample(folder: Path, seed: int = SEED, *, progress: bool = True) -> DrawnSample:
+    """Draw the catalogue into a folder that is new, empty, or an earlier sample; what was drawn.
 
-    catalogue.csv and photos.csv come last, so nothing can import half a sample. Raises BadInput for a
+    catalogue.csv and photos.csv come last, so nothing can import half a sample. `progress` shows a bar on a
+    terminal's stderr. Raises BadInput for a
     folder that holds something else.
     """
     if folder.exists() and not folder.is_dir():
@@ -92,7 +106,7 @@ def draw_sample(folder: Path, seed: int = SEED, *, progress: bool = False) -> st
         ["product_id", "name", "category", "image"],
         [[p.product_id, p.name, p.package.category, f"catalogue/{p.product_id}.jpg"] for p in PRODUCTS],
     )
-    return f"{len(PRODUCTS)} products, {len(shots) - CLAIMS} photos with a truth, {CLAIMS} claims"
+    return DrawnSample(len(PRODUCTS), len(shots) - CLAIMS, CLAIMS)
 
 
 def _shots(seed: int) -> Iterator[_Shot]:

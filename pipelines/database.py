@@ -1,0 +1,244 @@
+"""The product database: SQLite by default, PostgreSQL by URL.
+
+A photo has a claim (`claimed_product_id`, what its uploader says) and perhaps a truth (`product_id`, what
+somebody trusted says: `label_source` is "import" or "person"). A model's verdict never becomes a truth.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from training.errors import BadInput
+
+BUSY_SECONDS = 30
+"""How long a write to SQLite waits for another's."""
+
+ANSWER_SECONDS = 10
+"""How long PostgreSQL may take to answer a new connection."""
+
+_CREATING = 0x70726F6F66  # an advisory lock of PostgreSQL, so that two programs do not make the tables at once
+
+
+class DatabaseFailed(RuntimeError):
+    """The product database broke off while it was used."""
+
+    exit_code = 1
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime in UTC. SQLite has no time zones and stores it naive; PostgreSQL as timestamptz."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """To UTC; a naive datetime is a mistake of the caller's."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """From UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _written(name: str) -> sa.Column[datetime]:
+    return sa.Column(name, UtcDateTime, nullable=False, default=_now, server_default=sa.func.now())
+
+
+def _updated() -> sa.Column[datetime]:
+    return sa.Column(
+        "updated_at", UtcDateTime, nullable=False, default=_now, onupdate=_now, server_default=sa.func.now()
+    )
+
+
+metadata = sa.MetaData()
+
+products = sa.Table(
+    "products",
+    metadata,
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("category", sa.Text, nullable=False, server_default=""),
+    sa.Column("image_bytes", sa.LargeBinary),  # the original; a product that has none yet can be known
+    sa.Column("sha256", sa.Text),
+    _updated(),
+    sa.CheckConstraint("(image_bytes IS NULL) = (sha256 IS NULL)", name="sha256_of_the_original"),
+)
+
+photos = sa.Table(
+    "photos",
+    metadata,
+    sa.Column("photo_id", sa.Text, primary_key=True),
+    sa.Column("claimed_product_id", sa.Text, sa.ForeignKey("products.product_id"), index=True),
+    sa.Column("product_id", sa.Text, sa.ForeignKey("products.product_id"), index=True),
+    sa.Column("label_source", sa.Text),
+    sa.Column("image_bytes", sa.LargeBinary, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("scene", sa.Text),
+    sa.Column("taken_at", UtcDateTime),
+    _updated(),
+    sa.CheckConstraint("label_source IN ('import', 'person')", name="label_source_is_no_model"),
+    sa.CheckConstraint("(product_id IS NULL) = (label_source IS NULL)", name="a_truth_has_a_source"),
+)
+
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column("verdict_id", sa.Integer, primary_key=True),
+    sa.Column("photo_id", sa.Text, sa.ForeignKey("photos.photo_id"), nullable=False),
+    sa.Column("claimed_product_id", sa.Text, sa.ForeignKey("products.product_id"), nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("similarity", sa.Double),
+    sa.Column("distance", sa.Double),
+    sa.Column("probability", sa.Double),
+    sa.Column("accept_at", sa.Double),
+    sa.Column("reject_at", sa.Double),
+    sa.Column("model_name", sa.Text),  # an "identical" asks no model
+    sa.Column("model_version", sa.Integer),
+    sa.Column("model_id", sa.Text),
+    sa.Column("original_sha256", sa.Text, nullable=False),
+    sa.Column("photo_sha256", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    _written("at"),
+    sa.CheckConstraint("outcome IN ('match', 'mismatch', 'review', 'identical')", name="outcome_is_known"),
+    sa.UniqueConstraint("photo_id", "model_id", name="one_verdict_per_photo_and_model"),
+)
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("deployment_id", sa.Integer, primary_key=True),
+    _written("at"),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("alias", sa.Text, nullable=False),
+    sa.Column("from_version", sa.Integer),
+    sa.Column("to_version", sa.Integer),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("data_version", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.Column("picture_id", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    _written("at"),
+    sa.CheckConstraint("role IN ('original', 'photo')", name="role_is_known"),
+)
+
+
+def connect(url: str) -> Engine:
+    """Open the database at a SQLAlchemy URL, SQLite or PostgreSQL, and make the tables that it lacks.
+
+    Raises BadInput, without the password, where it can't be reached or the URL is none.
+    """
+    parsed = _parsed(url)
+    try:
+        engine = _engine(parsed)
+        if not set(metadata.tables) <= set(sa.inspect(engine).get_table_names()):
+            with engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+                if parsed.get_backend_name() == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+                metadata.create_all(connection)
+    except (SQLAlchemyError, OSError) as error:
+        raise BadInput(f"the product database {_named(parsed)} can't be reached: {_short(error, parsed)}") from None
+    return engine
+
+
+@contextlib.contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Write: all of the block or nothing. SQLite takes its write lock at once, so a block never fails half-way.
+
+    Raises DatabaseFailed where the database breaks off; IntegrityError goes through.
+    """
+    with _broken_off(engine), engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """Read: everything in the block as it was at one moment, whoever writes meanwhile."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with _broken_off(engine), engine.begin() as connection:
+        yield connection
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise BadInput(
+            "the product database's URL can't be read: it has the form sqlite:///PATH or "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE (special characters in a password as %XX)"
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise BadInput(f"the product database can be sqlite:/// or postgresql://, not {parsed.drivername}://")
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        waits = {} if "connect_timeout" in url.query else {"connect_timeout": ANSWER_SECONDS}
+        return sa.create_engine(url, connect_args=waits, pool_pre_ping=True)
+    if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # Python's sqlite3 must not begin transactions on its own: _begin_sqlite does
+    for pragma in (f"busy_timeout = {BUSY_SECONDS * 1000}", "journal_mode = WAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+
+@contextlib.contextmanager
+def _broken_off(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise DatabaseFailed(
+            f"the product database {_named(engine.url)} broke off: {_short(error, engine.url)}"
+        ) from error
+
+
+def _named(url: URL) -> str:
+    """The URL without what may be secret: a password can be in the query too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _short(error: Exception, url: URL) -> str:
+    """The error's own words in one line."""
+    said = str(getattr(error, "orig", None) or error) or type(error).__name__
+    line = " ".join(said.split())
+    for secret in (url.password, url.query.get("password")):
+        if isinstance(secret, str) and secret:
+            line = line.replace(secret, "***")
+    return line[:300]
