@@ -1,0 +1,1 @@
+"""Generated from wire.proto, whose head says how."""

@@ -1,0 +1,122 @@
+"""The client in asyncio: `AsyncVerifier`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from photoproof import flows
+from photoproof.calls import AsyncTransport, Model
+from photoproof.carry import Patience, carry_async
+from photoproof.errors import PhotoproofError
+from photoproof.pictures import Picture, prepare
+from photoproof.server import server_at
+from photoproof.verdict import Embedding, ServerStatus, Verdict
+
+Pairs = Iterable[tuple[Picture, Picture]] | AsyncIterable[tuple[Picture, Picture]]
+
+
+class AsyncVerifier:
+    """`Verifier` in asyncio: the same words, awaited. Pictures are decoded in threads, so the event loop runs on."""
+
+    def __init__(
+        self,
+        server: str = "grpc://localhost:8500",
+        *,
+        model: str = "product-encoder",
+        label: str | None = "stable",
+        version: int | None = None,
+        timeout: float = 10.0,
+        retries: int | None = None,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        key: str | Path | None = None,
+    ):
+        """As `Verifier`; nothing is sent yet, and no event loop is needed yet."""
+        self._server = server_at(server, token, ca, cert, key)
+        self._asked = flows.Asked(str(self._server), Model(model, version, None if version is not None else label))
+        self._patience = Patience(timeout, retries)
+        self._connected: AsyncTransport | None = None
+
+    async def verify(self, original: Picture, photo: Picture) -> Verdict:
+        """The verdict on a pair of pictures. Raises PhotoproofError."""
+        prepared = await asyncio.to_thread(lambda: (prepare(original, "original"), prepare(photo, "photo")))
+        return await self._carry(flows.verify(self._asked, *prepared))
+
+    def verify_many(self, pairs: Pairs, concurrency: int = 8) -> AsyncIterator[Verdict | PhotoproofError]:
+        """The verdicts on a stream of (original, photo), plain or asynchronous, in its order.
+
+        A pair that fails yields its error. At most `concurrency` pairs are asked about at a time, and no more than
+        twice as many are read ahead.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}; it is 1 or more")
+        return self._verify_many(pairs, concurrency)
+
+    async def encode(self, picture: Picture) -> Embedding:
+        """The embedding of an original, for `compare`. Raises PhotoproofError."""
+        prepared = await asyncio.to_thread(prepare, picture)
+        return await self._carry(flows.encode(self._asked, prepared))
+
+    async def compare(self, embedding: Embedding, photo: Picture) -> Verdict:
+        """The verdict on an original encoded before. Raises StaleEmbedding where another model serves by now."""
+        prepared = await asyncio.to_thread(prepare, photo, "photo")
+        return await self._carry(flows.compare(self._asked, embedding, prepared))
+
+    async def status(self) -> ServerStatus:
+        """What the server serves, and whether the model is one that answers. Raises PhotoproofError."""
+        return await self._carry(flows.status(self._asked))
+
+    async def close(self) -> None:
+        """Closes the connection; calls in flight fail."""
+        if self._connected is not None:
+            await self._connected.close()
+
+    async def __aenter__(self) -> AsyncVerifier:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _carry(self, flow: flows.Flow[flows.Result]) -> flows.Result:
+        if self._connected is None:
+            self._connected = self._server.connect_async()
+        return await carry_async(flow, self._connected, self._patience)
+
+    async def _verify_many(self, pairs: Pairs, concurrency: int) -> AsyncIterator[Verdict | PhotoproofError]:
+        places = asyncio.Semaphore(concurrency)
+        waiting: deque[asyncio.Task[Verdict | PhotoproofError]] = deque()
+
+        async def judge(original: Picture, photo: Picture) -> Verdict | PhotoproofError:
+            async with places:
+                try:
+                    return await self.verify(original, photo)
+                except PhotoproofError as error:
+                    return error
+
+        try:
+            async for original, photo in _each(pairs):
+                waiting.append(asyncio.create_task(judge(original, photo)))
+                if len(waiting) >= 2 * concurrency:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _each(pairs: Pairs) -> AsyncIterator[tuple[Picture, Picture]]:
+    if isinstance(pairs, AsyncIterable):
+        async for pair in pairs:
+            yield pair
+    else:
+        for pair in pairs:
+            yield pair

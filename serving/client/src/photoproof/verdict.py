@@ -1,0 +1,71 @@
+"""What a caller gets: a verdict, an embedding, a server's status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from photoproof.calls import VersionStatus
+
+Outcome = Literal["match", "mismatch", "review", "identical"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a photo shows the product of an original.
+
+    outcome is "match" (probability at or above accept_at), "mismatch" (below reject_at), "review" (between: a person
+    decides) or "identical" (the photo is a copy of the original picture and the model was not asked: what comes from
+    the model is None). similarity is the cosine of the two embeddings, -1 to 1, distance the length of their
+    difference, 0 to 2, probability that of the same product, 0 to 1. model_version is None where the server does not
+    say, as over REST; model_id names the model always. The sha256 are of the bytes that were given.
+    """
+
+    outcome: Outcome
+    similarity: float | None
+    distance: float | None
+    probability: float | None
+    accept_at: float | None
+    reject_at: float | None
+    model_name: str
+    model_version: int | None
+    model_id: str | None
+    original_sha256: str
+    photo_sha256: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """An original encoded once: vector float32 [D] of length 1, good for the model named by model_id only."""
+
+    vector: np.ndarray
+    model_id: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What a server serves.
+
+    version is the one that the asked version or label means (None: no such is available), versions are all that the
+    server knows, newest first, and missing is what the model lacks of a Photoproof model (empty: nothing).
+    """
+
+    server: str
+    model_name: str
+    label: str | None
+    version: int | None
+    versions: tuple[VersionStatus, ...]
+    missing: tuple[str, ...]
+
+
+def decide(probability: float, accept_at: float, reject_at: float) -> tuple[Outcome, str]:
+    """The outcome for a probability under both thresholds, and the reason in words."""
+    if probability >= accept_at:
+        return "match", f"probability {probability:.3f} is at or above {accept_at:.3f}"
+    if probability < reject_at:
+        return "mismatch", f"probability {probability:.3f} is below {reject_at:.3f}"
+    return "review", f"probability {probability:.3f} is between {reject_at:.3f} and {accept_at:.3f}"
