@@ -47,7 +47,7 @@ class Camera:
 def photograph(picture: tf.Tensor, seed: tf.Tensor, camera: Camera) -> tf.Tensor:
     """A camera photo of float32 [H, W, 3] in [0, 1], in the same form; `seed` is an int [2]."""
     height, width = tf.shape(picture)[0], tf.shape(picture)[1]
-    seeds = tf.random.experimental.stateless_split(seed, 4)
+    seeds = tf.random.split(seed, 4)
     rolls = _Rolls(seeds[0])
     across = tf.linspace(-1.0, 1.0, width)[tf.newaxis, :, tf.newaxis]
     down = tf.linspace(-1.0, 1.0, height)[:, tf.newaxis, tf.newaxis]
@@ -164,7 +164,7 @@ def _light(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, 
     gray = tf.reduce_mean(photo, 2, keepdims=True)
     photo = gray + (photo - gray) * (1.0 + rolls.around(camera.saturation))
     warm, green = rolls.around(camera.white_balance), rolls.around(camera.white_balance / 3.0)
-    gain = tf.stack([1.0 + warm, 1.0 + green, 1.0 - warm]) * 2.0 ** rolls.around(camera.exposure)
+    gain = tf.stack([1.0 + warm, 1.0 + green, 1.0 - warm]) * tf.pow(2.0, rolls.around(camera.exposure))
     slope = 1.0 + across * rolls.around(camera.gradient) + down * rolls.around(camera.gradient)
     photo = (photo * gain * slope - 0.45) * (1.0 + rolls.around(camera.contrast)) + 0.45
     far = (across - rolls.around(0.8)) ** 2 + (down - rolls.around(0.8)) ** 2

@@ -1,0 +1,166 @@
+"""The pictures of a training run, and which of them each step sees: the same for a seed, from whichever step on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from training.camera import Camera, photograph
+from training.config import Params, Train
+from training.errors import BadInput
+from training.images import decode
+from training.manifest import assign_splits, read_manifest
+
+ACCEPTED = Path("reports/validation/accepted.parquet")
+REPRODUCED = Camera(
+    background=0.0,
+    rotation=0.03,
+    zoom_out=0.9,
+    zoom_in=1.1,
+    shift=0.03,
+    perspective=0.03,
+    exposure=0.1,
+    white_balance=0.03,
+    contrast=0.1,
+    saturation=0.1,
+    gradient=0.0,
+    glare=0.0,
+    hands=0.0,
+    cut_out=0.0,
+    blur=0.004,
+    noise=0.01,
+    jpeg=80,
+)
+"""What happens to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Pictures in a fixed order: the originals, one a product, then their photos."""
+
+    paths: tuple[str, ...]
+    products: np.ndarray
+    """int32, which product each picture shows; product i's original is picture i."""
+    count: int
+    """How many originals."""
+
+    @property
+    def photos(self) -> int:
+        """How many photos."""
+        return len(self.paths) - self.count
+
+
+def read_splits(root: Path, params: Params) -> pd.DataFrame:
+    """What validation accepted, with `known` and `split`. Raises BadInput where it is missing or too little."""
+    if not (root / ACCEPTED).is_file():
+        raise BadInput(f"{ACCEPTED} not found: run `dvc repro validate`")
+    return assign_splits(read_manifest(root / ACCEPTED), params.split)
+
+
+def catalogue_of(root: Path, rows: pd.DataFrame, photos_in: str) -> Catalogue:
+    """The originals in `rows`, and their photos that are in the split `photos_in`.
+
+    A photo whose product has no original (validation set it aside) can't be compared and is left out.
+    """
+    originals = _sorted(rows, rows.role == "original")
+    place = {product: at for at, product in enumerate(originals.product_id)}
+    photos = _sorted(rows, (rows.role == "photo") & (rows.split == photos_in) & rows.product_id.isin(list(place)))
+    pictures = pd.concat([originals, photos])
+    return Catalogue(
+        tuple(str(root / "data" / path) for path in pictures.path),
+        pictures.product_id.map(place).to_numpy(np.int32),
+        len(originals),
+    )
+
+
+def _sorted(rows: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
+    return rows.loc[which].sort_values("picture_id")
+
+
+def read_pictures(paths: tuple[str, ...], size: int) -> tf.Tensor:
+    """Decode files into uint8 [N, size, size, 3]."""
+
+    def read(path: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.round(decode(tf.io.read_file(path), size) * 255.0), tf.uint8)
+
+    dataset = tf.data.Dataset.from_tensor_slices(list(paths)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.batch(len(paths)).get_single_element()
+
+
+def step_size(catalogue: Catalogue, train: Train) -> tuple[int, int]:
+    """Products in a step, and pictures in a step: each product's original and its photos."""
+    products = min(train.products_per_step, catalogue.count)
+    return products, products * (1 + train.photos_per_product)
+
+
+def steps_per_epoch(catalogue: Catalogue, train: Train) -> int:
+    """Steps that show as many photos as there are."""
+    products, _ = step_size(catalogue, train)
+    return max(1, -(-catalogue.photos // (products * train.photos_per_product)))
+
+
+def plan_steps(catalogue: Catalogue, train: Train, steps: int) -> np.ndarray:
+    """Which picture stands where: int32 [steps, pictures in a step], originals first, then product by product.
+
+    Products, and each product's photos, are dealt like cards: none comes again before all have come. A photo's
+    place goes to the product's original with chance drawn_share, or where the product has no photo.
+    """
+    rng = np.random.default_rng(train.seed)
+    in_step, _ = step_size(catalogue, train)
+    products = _Deck(np.arange(catalogue.count), rng)
+    of_product = [np.flatnonzero(catalogue.products == at)[1:] for at in range(catalogue.count)]
+    photos = [_Deck(numbers, rng) for numbers in of_product]
+    plan = []
+    for _ in range(steps):
+        dealt = products.deal(in_step)
+        plan.append(list(dealt))
+        for product in dealt:
+            taken = photos[product].deal(train.photos_per_product)
+            drawn = rng.random(train.photos_per_product) < train.drawn_share
+            plan[-1] += [product if draw or photo is None else photo for draw, photo in zip(drawn, taken, strict=True)]
+    return np.array(plan, np.int32)
+
+
+def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int) -> tf.data.Dataset:
+    """Steps `first`, … of the plan: (pictures float32 [B, S, S, 3], products int32 [B]).
+
+    What a step shows depends on the seed and its number alone. Decoded pictures stay in memory where they fit.
+    """
+    in_step, size = step_size(catalogue, train)
+    side = train.image_size
+    numbers, products = tf.constant(plan.reshape(-1)), tf.constant(catalogue.products)
+    held = len(catalogue.paths) * side * side * 3 <= train.cache_gigabytes * 1e9
+    cache = read_pictures(catalogue.paths, side) if held else tf.constant(catalogue.paths)
+
+    def look(at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        number = numbers[at]
+        picture = tf.cast(cache[number], tf.float32) / 255.0 if held else decode(tf.io.read_file(cache[number]), side)
+        picture = tf.ensure_shape(picture, [side, side, 3])
+        seed = tf.stack([tf.constant(train.seed, tf.int64), at])
+        seen = tf.cond(
+            tf.math.floormod(at, size) < in_step,
+            lambda: photograph(picture, seed, REPRODUCED),
+            lambda: photograph(picture, seed, Camera()),
+        )
+        return seen, products[number]
+
+    rows = tf.data.Dataset.range(first * size, plan.size)
+    return rows.map(look, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True).prefetch(4)
+
+
+class _Deck:
+    """Deals without repeating before all have come; a hand no larger than the deck holds no card twice."""
+
+    def __init__(self, cards: np.ndarray, rng: np.random.Generator):
+        self._cards, self._rng, self._left = cards, rng, []
+
+    def deal(self, count: int) -> list:
+        if not len(self._cards):
+            return [None] * count
+        while len(self._left) < count:
+            left = set(self._left)
+            self._left += sorted(self._rng.permutation(self._cards).tolist(), key=left.__contains__)
+        dealt, self._left = self._left[:count], self._left[count:]
+        return dealt

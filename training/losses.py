@@ -1,0 +1,36 @@
+"""What the latent is asked for: to draw the product's original, and to lie near it and far from the others."""
+
+import tensorflow as tf
+
+_NEVER = -1e9
+
+
+def reconstruction(decoded: tf.Tensor, originals: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference between float [N, s, s, 3] and the product's original, same form."""
+    return tf.reduce_mean(tf.abs(decoded - originals))
+
+
+def classification(
+    latents: tf.Tensor, products: tf.Tensor, bank: tf.Tensor, seen: tf.Tensor, temperature: float
+) -> tf.Tensor:
+    """Cross entropy of each photo's product among all originals.
+
+    latents float [N, D] and bank float [M, D] are L2-normalised; products int [N] are rows of the bank;
+    rows that `seen`, bool [M], leaves out have no latent yet and don't compete.
+    """
+    logits = tf.where(seen, latents @ tf.transpose(bank) / temperature, _NEVER)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(products, logits))
+
+
+def contrast(latents: tf.Tensor, products: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Supervised contrast among a step's pictures (Khosla et al., 2020, arXiv:2004.11362, equation 2).
+
+    latents float [N, D] L2-normalised, products int [N]; a picture that is alone with its product is left out.
+    """
+    itself = tf.eye(tf.shape(latents)[0], dtype=tf.bool)
+    logits = tf.where(itself, _NEVER, latents @ tf.transpose(latents) / temperature)
+    same = tf.math.logical_and(products[:, tf.newaxis] == products, tf.math.logical_not(itself))
+    likelihood = tf.reduce_sum(tf.where(same, tf.nn.log_softmax(logits), 0.0), 1)
+    positives = tf.reduce_sum(tf.cast(same, tf.float32), 1)
+    pictures = tf.reduce_sum(tf.cast(positives > 0, tf.float32))
+    return -tf.reduce_sum(tf.math.divide_no_nan(likelihood, positives)) / tf.maximum(1.0, pictures)

@@ -1,0 +1,341 @@
+"""Train the autoencoder: from accepted pictures to models/autoencoder/.
+
+    python -m training.train          # in a workspace, with params.yaml; -v for TensorFlow's log
+
+Each step shows some products, each by its original and a few photos, as a camera would see them. The decoder
+draws the product's original from every latent; every photo is classified among all originals; the step's
+pictures of one product attract each other. A run that is stopped goes on from its last checkpoint.
+"""
+
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from training import autoencoder, batches, checkpoints, losses, sheets, tracking
+from training.autoencoder import Autoencoder
+from training.batches import Catalogue
+from training.config import Params, Train
+from training.errors import BadInput
+from training.output import replacing
+from training.stage import run_stage
+
+OUT = Path("models/autoencoder")
+LOSSES = ("loss", "reconstruction", "classification", "contrast")
+_CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "losses", "manifest", "train")
+_COLLAPSED = 0.99
+_CHECK_AFTER = 0.1
+_MOST_VALIDATED = 512
+
+
+class TrainingFailed(RuntimeError):
+    """Training went wrong in a way that more steps won't mend; the message says what to turn."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What training did."""
+
+    photos: int
+    products: int
+    epochs: int
+    pictures_per_second: float
+    run_id: str
+    where: Path = OUT
+
+    def __str__(self) -> str:
+        speed = f", {self.pictures_per_second:.0f} pictures/s" if self.pictures_per_second else ""
+        return f"{self.photos:,} photos of {self.products:,} products, {self.epochs} epochs{speed}"
+
+
+@dataclass
+class Learner:
+    """What steps change: the networks, their optimizers, and the memory of the originals' last latents."""
+
+    model: Autoencoder
+    optimizers: list[tuple[keras.Optimizer, list[Any]]]
+    bank: tf.Variable
+    seen: tf.Variable
+    sums: tf.Variable
+    """Losses since the epoch began, in the order of LOSSES, and the number of steps."""
+
+    @property
+    def variables(self) -> list[Any]:
+        """Everything that a checkpoint holds, in a fixed order."""
+        models = [*self.model.encoder.variables, *self.model.decoder.variables]
+        return [*models, *(one for opt, _ in self.optimizers for one in opt.variables), self.bank, self.seen, self.sums]
+
+
+@dataclass
+class Progress:
+    """How far a run has come; travels with its checkpoints."""
+
+    step: int = 0
+    run_id: str | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(root: Path, params: Params) -> TrainReport:
+    """Train on the known products' training photos, and write models/autoencoder/ by one rename.
+
+    Raises BadInput for missing data or params that don't fit, TrainingFailed for NaN or a collapse.
+    """
+    settings = params.train
+    rows = batches.read_splits(root, params)
+    known = batches.catalogue_of(root, rows.loc[rows.known], photos_in="train")
+    if known.count < 2 or known.photos < 1:
+        raise BadInput(
+            f"training needs two products with originals and a photo, and has {known.count} and {known.photos}: "
+            "import more pictures, or change split in params.yaml"
+        )
+    per_epoch = batches.steps_per_epoch(known, settings)
+    steps = per_epoch * settings.epochs
+    strategy = tf.distribute.get_strategy()
+    with strategy.scope():
+        learner = _new_learner(settings, known.count, steps)
+    folder = root / ".photoproof/checkpoints" / _key(root, params, rows)
+    facts = checkpoints.restore(folder, learner.variables)
+    progress = Progress(facts["step"], facts["run_id"], facts["history"]) if facts else Progress()
+    plan = batches.plan_steps(known, settings, steps)
+    look = _Validation(root, rows, learner.model, settings)
+
+    with tracking.run(root, resume=progress.run_id is not None, run_id=progress.run_id) as run_id:
+        import mlflow
+
+        progress.run_id = run_id
+        if facts is None:
+            mlflow.log_params(tracking.flat(params))
+            _log_sheet("augmentation.png", lambda path: _augmentation_sheet(known, settings, plan, path))
+        speed = _run_steps(learner, progress, known, settings, plan, per_epoch, folder, look, strategy)
+        _log_sheet("losses.png", lambda path: sheets.loss_curves(progress.history, path))
+        _log_sheet("reconstructions.png", look.reconstructions)
+        _write(root / OUT, learner.model, progress)
+    return TrainReport(known.photos, known.count, settings.epochs, speed, run_id)
+
+
+def _run_steps(
+    learner: Learner,
+    progress: Progress,
+    catalogue: Catalogue,
+    settings: Train,
+    plan: np.ndarray,
+    per_epoch: int,
+    folder: Path,
+    look: "_Validation",
+    strategy: tf.distribute.Strategy,
+) -> float:
+    """Take the steps that are left; returns pictures per second."""
+    import mlflow
+
+    steps, size = plan.shape
+    if progress.step >= steps:
+        return 0.0
+    step_once = _step_function(learner, catalogue, settings, strategy)
+    seen = strategy.experimental_distribute_dataset(batches.batches(catalogue, settings, plan, progress.step))
+    started = saved = epoch_started = time.monotonic()
+    first = progress.step
+    pause = 0.2 if sys.stderr.isatty() else 15.0
+    bar = tqdm(
+        total=steps, initial=first, desc="train", unit="step", file=sys.stderr, mininterval=pause, maxinterval=60
+    )
+    with bar:
+        for pictures, products in seen:
+            step_once(pictures, products)
+            progress.step += 1
+            bar.update()
+            ends_epoch = progress.step % per_epoch == 0
+            due = time.monotonic() - saved > settings.checkpoint_every or progress.step == steps
+            if not ends_epoch and not due:
+                continue
+            means = _means(learner)
+            _check(means["loss"], learner, progress.step, steps)
+            if ends_epoch:
+                epoch = progress.step // per_epoch
+                measured = means
+                if epoch % settings.validate_every == 0 or progress.step == steps:
+                    measured = measured | look.aucs()
+                progress.history.append({"epoch": epoch, **measured})
+                now = time.monotonic()
+                rate = per_epoch * size / (now - epoch_started)
+                epoch_started = now
+                mlflow.log_metrics({**measured, "pictures_per_second": rate}, step=epoch)
+                bar.set_postfix({"epoch": epoch, "loss": f"{means['loss']:.3f}"}, refresh=False)
+                learner.sums.assign(tf.zeros_like(learner.sums))
+            if due:
+                facts = {"run_id": progress.run_id, "history": progress.history}
+                checkpoints.save(folder, progress.step, learner.variables, facts)
+                saved = time.monotonic()
+    return (progress.step - first) * size / (time.monotonic() - started)
+
+
+def _step_function(
+    learner: Learner, catalogue: Catalogue, settings: Train, strategy: tf.distribute.Strategy
+) -> Callable[[Any, Any], None]:
+    originals = batches.read_pictures(catalogue.paths[: catalogue.count], settings.decoded_size)
+    in_step, _ = batches.step_size(catalogue, settings)
+    encoder, decoder = learner.model.encoder, learner.model.decoder
+
+    def replica_step(pictures: tf.Tensor, products: tf.Tensor) -> None:
+        targets = tf.cast(tf.gather(originals, products), tf.float32) / 255.0
+        with tf.GradientTape() as tape:
+            latents = encoder(pictures, training=True)
+            rows = products[:in_step, tf.newaxis]
+            bank = tf.tensor_scatter_nd_update(learner.bank, rows, latents[:in_step])
+            known = tf.tensor_scatter_nd_update(learner.seen, rows, tf.ones([in_step], tf.bool))
+            reconstruction = losses.reconstruction(decoder(latents, training=True), targets)
+            classification = losses.classification(
+                latents[in_step:], products[in_step:], bank, known, settings.temperature
+            )
+            contrast = losses.contrast(latents, products, settings.temperature)
+            loss = (
+                settings.reconstruct_weight * reconstruction
+                + settings.classify_weight * classification
+                + settings.contrast_weight * contrast
+            )
+            shared = loss / strategy.num_replicas_in_sync  # the optimizers add up what the replicas found
+        variables = [one for _, group in learner.optimizers for one in group]
+        gradients = iter(tape.gradient(shared, variables))
+        for optimizer, group in learner.optimizers:
+            optimizer.apply([next(gradients) for _ in group], group)
+        learner.bank.assign(bank)
+        learner.seen.assign(known)
+        learner.sums.assign_add(tf.stack([loss, reconstruction, classification, contrast, 1.0]))
+
+    @tf.function
+    def step_once(pictures: Any, products: Any) -> None:
+        strategy.run(replica_step, (pictures, products))
+
+    return step_once
+
+
+def _new_learner(settings: Train, originals: int, steps: int) -> Learner:
+    model = autoencoder.build(settings)
+    top = {id(one) for one in model.encoder.get_layer(autoencoder.HEAD).trainable_variables}
+    backbone = [one for one in model.encoder.trainable_variables if id(one) not in top]
+    head = [one for one in model.encoder.trainable_variables if id(one) in top] + model.decoder.trainable_variables
+    optimizers = []
+    for rate, group in ((settings.backbone_rate, backbone), (settings.head_rate, head)):
+        warm = max(1, steps // 20)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm
+        )
+        optimizer = keras.optimizers.AdamW(cast(Any, schedule), weight_decay=settings.weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimizer.build(group)
+        optimizers.append((optimizer, group))
+
+    def kept(value: tf.Tensor) -> tf.Variable:
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return tf.Variable(value, trainable=False, aggregation=first)
+
+    bank = kept(tf.zeros([originals, settings.latent_size]))
+    return Learner(model, optimizers, bank, kept(tf.zeros([originals], tf.bool)), kept(tf.zeros([len(LOSSES) + 1])))
+
+
+def _means(learner: Learner) -> dict[str, float]:
+    *sums, count = learner.sums.numpy().tolist()
+    return {name: total / count for name, total in zip(LOSSES, sums, strict=True)}
+
+
+def _check(loss: float, learner: Learner, step: int, steps: int) -> None:
+    """Raise TrainingFailed for a loss that is no number, and for originals whose latents are all alike."""
+    tried = "the last checkpoint is kept; lower train.backbone_rate and train.head_rate in params.yaml"
+    if not math.isfinite(loss):
+        raise TrainingFailed(f"the loss is {loss} at step {step}: {tried}")
+    latents = learner.bank.numpy()[learner.seen.numpy()]
+    count = len(latents)
+    if count < 2 or step < _CHECK_AFTER * steps:
+        return
+    alike = (float(np.square(latents.sum(0)).sum()) - count) / (count * (count - 1))  # mean cosine between two
+    if alike > _COLLAPSED:
+        raise TrainingFailed(f"collapsed at step {step}: two originals' mean cosine is {alike:.4f}; {tried}")
+
+
+class _Validation:
+    """The validation split's photos against all originals: a look, which steers nothing."""
+
+    def __init__(self, root: Path, rows: Any, model: Autoencoder, settings: Train):
+        everything = batches.catalogue_of(root, rows.loc[rows.known | (rows.split == "validation")], "validation")
+        photos = np.arange(everything.count, len(everything.paths))
+        if len(photos) > _MOST_VALIDATED:
+            photos = np.random.default_rng(settings.seed).choice(photos, _MOST_VALIDATED, replace=False)
+        self._products = everything.products[photos]
+        known = set(rows[rows.known & (rows.role == "original")].path)
+        paths = everything.paths[: everything.count]
+        self._known = np.array([str(Path(path).relative_to(root / "data").as_posix()) in known for path in paths])
+        self._originals = batches.read_pictures(paths, settings.image_size)
+        self._photos = batches.read_pictures(tuple(everything.paths[at] for at in photos), settings.image_size)
+        self._model = model
+
+    def aucs(self) -> dict[str, float]:
+        """ROC-AUC of genuine against impostor pairs by cosine, for photos of known and of new products."""
+        cosines = self._encode(self._photos) @ self._encode(self._originals).T
+        genuine = self._products[:, None] == np.arange(cosines.shape[1])
+        found = {}
+        for name, wanted in (("known", True), ("new", False)):
+            which = self._known[self._products] == wanted
+            if which.any():
+                auc = roc_auc_score(genuine[which].ravel(), cosines[which].ravel())
+                found[f"validation_auc_{name}"] = float(auc)
+        return found
+
+    def reconstructions(self, path: Path) -> None:
+        """A sheet of a fixed batch: originals above, photos, and what the decoder makes of the photos."""
+        some = np.linspace(0, len(self._products) - 1, min(12, len(self._products))).astype(int)
+        photos = tf.cast(tf.gather(self._photos, some), tf.float32) / 255.0
+        drawn = self._model.decoder(self._model.encoder(photos, training=False), training=False)
+        originals = tf.cast(tf.gather(self._originals, self._products[some]), tf.float32) / 255.0
+        side = self._model.train.decoded_size
+        above = [sheets.resized(one.numpy(), side) for one in (originals, photos)]
+        sheets.contact_sheet([*above, tf.cast(drawn, tf.float32).numpy()], path)
+
+    def _encode(self, pictures: tf.Tensor) -> np.ndarray:
+        parts = [tf.cast(pictures[at : at + 64], tf.float32) / 255.0 for at in range(0, len(pictures), 64)]
+        return np.concatenate([self._model.encoder(part, training=False).numpy() for part in parts])
+
+
+def _augmentation_sheet(catalogue: Catalogue, settings: Train, plan: np.ndarray, path: Path) -> None:
+    in_step, size = batches.step_size(catalogue, settings)
+    pictures, _ = next(iter(batches.batches(catalogue, settings, plan[:1], 0)))
+    per_product = pictures.numpy()[in_step:].reshape(in_step, size // in_step - 1, *pictures.shape[1:])
+    sheets.contact_sheet([pictures.numpy()[:in_step], *per_product.swapaxes(0, 1)], path)
+
+
+def _log_sheet(name: str, draw: Callable[[Path], None]) -> None:
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        draw(Path(folder) / name)
+        mlflow.log_artifact(str(Path(folder) / name), "pictures")
+
+
+def _key(root: Path, params: Params, rows: Any) -> str:
+    here = Path(__file__).parent
+    pictures = rows[["picture_id", "product_id", "role", "split", "known", "sha256", "path"]].to_json(orient="values")
+    code = [(here / f"{name}.py").read_bytes() for name in _CODE]
+    return checkpoints.key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code)
+
+
+def _write(folder: Path, model: Autoencoder, progress: Progress) -> None:
+    with replacing(folder) as part:
+        autoencoder.save(model, part)
+        run = {"run_id": progress.run_id, "experiment": tracking.EXPERIMENT}
+        (part / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+        (part / "history.json").write_text(json.dumps(progress.history, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage("train", train)
