@@ -1,4 +1,4 @@
-"""Draws a verdict as a picture: original and photo side by side, the score on a scale with both thresholds, the model."""
+"""Draws a verdict as a picture: both pictures side by side, the score on a scale with its thresholds, the model."""
 
 from __future__ import annotations
 
@@ -102,14 +102,15 @@ def _draw_scale(pen: ImageDraw.ImageDraw, probability: float, reject_at: float, 
 def _label_thresholds(
     pen: ImageDraw.ImageDraw, reject_x: float, accept_x: float, reject_at: float, accept_at: float, top: float
 ) -> None:
-    """Names both thresholds below the scale, to the left and right of their marks so that they never meet."""
-    for text, mark, leftwards in (
-        (f"mismatch below {reject_at:.3f}", reject_x, True),
-        (f"match from {accept_at:.3f}", accept_x, False),
-    ):
-        length = pen.textlength(text, font=_font(16))
-        start = min(max(mark - length if leftwards else mark, _EDGE), _WIDTH - _EDGE - length)
-        pen.text((start, top), text, font=_font(16), fill=_PALE)
+    """Names both thresholds below the scale, left and right of their marks, moved apart where they would meet."""
+    font = _font(16)
+    reject, accept = f"mismatch below {reject_at:.3f}", f"match from {accept_at:.3f}"
+    reject_length, accept_length = pen.textlength(reject, font=font), pen.textlength(accept, font=font)
+    accept_left = min(accept_x, _WIDTH - _EDGE - accept_length)
+    reject_left = max(_EDGE, min(reject_x, accept_left - 16) - reject_length)
+    accept_left = max(accept_left, reject_left + reject_length + 16)
+    pen.text((reject_left, top), reject, font=font, fill=_PALE)
+    pen.text((accept_left, top), accept, font=font, fill=_PALE)
 
 
 def _model(verdict: Verdict) -> str:
