@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -172,10 +173,20 @@ def _closing(workspace: Workspace, checkout: Path, right: int, seconds: float) -
     _say(f"Total: {seconds // 60:.0f} min {seconds % 60:.0f} s")
 
 
-def metrics_table(metrics: dict) -> Table:
-    """The model beside the trivial baselines, on the test split's known and new products."""
-    table = Table(title="On the test split: the model beside trivial baselines", title_justify="left")
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """The model beside the trivial baselines, on the test photos of known and of new products."""
+    table = Table(title="On the test photos, each against every original", title_justify="left")
     table.add_column("method")
+    for group in ("known", "new"):
+        for name in ("AUC", "EER", "TAR at 1 %", "top-1"):
+            table.add_column(f"{group}: {name}", justify="right")
+    for method, found in {"this model": metrics, **metrics["baselines"]}.items():
+        figures = [
+            f"{found[group][key]:.3f}" if group in found else ""
+            for group in ("known", "new")
+            for key in ("auc", "eer", "tar_at_far_1pct", "top1")
+        ]
+        table.add_row(method.replace("_", " "), *figures)
     return table
 
 
