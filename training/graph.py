@@ -42,7 +42,11 @@ class VerdictGraph(tf.Module):
 
         def encoded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             pictures, decoded = decode_batch(image_bytes, image_size, max_pixels)
-            vectors = tf.math.l2_normalize(tf.cast(encoder(pictures, training=False), tf.float32), axis=-1)
+            count = tf.shape(decoded)[0]
+            missing = tf.cast(tf.equal(count, 0), tf.int32)  # some layers refuse a batch of nothing
+            pictures = tf.concat([pictures, tf.zeros([missing, image_size, image_size, 3])], 0)
+            vectors = tf.cast(encoder(pictures, training=False), tf.float32)[:count]
+            vectors = tf.math.l2_normalize(vectors, axis=-1)
             return tf.where(decoded[:, tf.newaxis], vectors, tf.zeros_like(vectors)), decoded
 
         def scored(original: tf.Tensor, photo: tf.Tensor) -> dict[str, tf.Tensor]:
