@@ -238,9 +238,8 @@ def _report(connection: Connection, rows: list[dict[str, Any]], written: int) ->
     )
     lacking = products.c.image_bytes.is_(None)
     unlabelled = sa.select(sa.func.count()).select_from(photos).where(photos.c.product_id.is_(None))
-    orphaned = sa.select(sa.func.count()).select_from(
-        photos.join(products, photos.c.product_id == products.c.product_id)
-    )
+    labelled = photos.join(products, photos.c.product_id == products.c.product_id)
+    orphaned = sa.select(sa.func.count()).select_from(labelled).where(lacking)
     return {
         "originals": len(originals),
         "photos": len(rows) - len(originals),
