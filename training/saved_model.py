@@ -128,7 +128,11 @@ def load(folder: Path, threads: int | None = None, config: config_pb2.ConfigProt
 
 
 def _specs(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tuple[tf.DType, tf.TensorShape]]:
-    return {name: (tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)) for name, info in tensors.items()}
+    return {name: (tf.dtypes.as_dtype(info.dtype), _shape(info.tensor_shape)) for name, info in tensors.items()}
+
+
+def _shape(shape: Any) -> tf.TensorShape:
+    return tf.TensorShape(shape)
 
 
 def _numpy_type(dtype: tf.DType) -> Any:

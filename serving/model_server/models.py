@@ -8,12 +8,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import grpc
-from tensorflow_serving.apis.model_pb2 import ModelSpec
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig, ModelType
+from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
+from serving.model_server.model_config import check, wanted_folders
 from serving.model_server.servable import Servable
 from serving.model_server.status import (
     StatusError,
@@ -22,7 +22,7 @@ from serving.model_server.status import (
     invalid_argument,
     not_found,
 )
-from serving.model_server.versions import Snapshot, State, next_step, numbered, wanted_versions
+from serving.model_server.versions import Snapshot, State, next_step
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Models:
 
     def __init__(self, loading: Loading):
         self._loading = loading
-        self._config = ModelServerConfig()
+        self._config = config_pb2.ModelServerConfig()
         self._labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._reloading = threading.Lock()
@@ -78,7 +78,7 @@ class Models:
     # What callers ask
 
     @contextmanager
-    def lease(self, spec: ModelSpec) -> Iterator[Servable]:
+    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
         """The version that a call names, kept loaded until the call ends. Raises StatusError."""
         with self._changed:
             version = self._find(spec)
@@ -92,7 +92,7 @@ class Models:
                 if not version.users:
                     self._changed.notify_all()
 
-    def _find(self, spec: ModelSpec) -> Version:
+    def _find(self, spec: model_pb2.ModelSpec) -> Version:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         versions = self._versions.get(spec.name, {})
@@ -112,7 +112,7 @@ class Models:
             raise not_found(f"Servable not found for request: Specific({spec.name}, {number})")
         return versions[number]
 
-    def states(self, spec: ModelSpec) -> list[Version]:
+    def states(self, spec: model_pb2.ModelSpec) -> list[Version]:
         """Every version of a model that was ever wanted, newest first, or the one named. Raises StatusError.
 
         A label is not looked at, as in TensorFlow Serving's GetModelStatus.
@@ -129,7 +129,7 @@ class Models:
 
     # What configuration and folders ask
 
-    def reload(self, config: ModelServerConfig) -> None:
+    def reload(self, config: config_pb2.ModelServerConfig) -> None:
         """Takes a configuration and waits until each new model has a version available.
 
         Raises StatusError and keeps labels and versions as they were where the configuration is refused.
@@ -139,7 +139,7 @@ class Models:
             if config.WhichOneof("config") is None:
                 log.info("Taking no action for empty config.")
                 return
-            _check(config, old)
+            check(config, old)
             self._set_labels(config)
             if config != old:
                 for model in config.model_config_list.config:
@@ -149,7 +149,7 @@ class Models:
             new = {model.name for model in config.model_config_list.config}
             self._await_available(new - {model.name for model in old.model_config_list.config})
 
-    def _set_labels(self, config: ModelServerConfig) -> None:
+    def _set_labels(self, config: config_pb2.ModelServerConfig) -> None:
         labels: dict[str, dict[str, int]] = {}
         with self._changed:
             for model in config.model_config_list.config:
@@ -172,7 +172,7 @@ class Models:
             wanted: dict[str, dict[int, Path]] = {}
             for model in self._config.model_config_list.config:
                 try:
-                    wanted[model.name] = _wanted_folders(model)
+                    wanted[model.name] = wanted_folders(model)
                 except OSError as error:
                     log.error(
                         "FileSystemStoragePathSource encountered a filesystem access error: Could not find base path "
@@ -224,10 +224,10 @@ class Models:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._stopped and (step := self._next()) is None:
+                while (step := self._next()) is None or self._stopped:
+                    if self._stopped:
+                        return
                     self._changed.wait()
-                if self._stopped:
-                    return
                 action, version = step
                 if action == "load":
                     version.state = State.LOADING
@@ -293,55 +293,3 @@ class Models:
             self._changed.wait_for(
                 lambda: not any(v.users for m in self._versions.values() for v in m.values()), seconds
             )
-
-
-def _check(config: ModelServerConfig, old: ModelServerConfig) -> None:
-    if config.WhichOneof("config") != "model_config_list":
-        raise invalid_argument("ModelServer does not yet support custom model config.")
-    platforms = {model.name: _platform(model) for model in old.model_config_list.config}
-    seen: set[str] = set()
-    for model in config.model_config_list.config:
-        if model.name in seen:
-            raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
-        seen.add(model.name)
-        if not urlsplit(model.base_path).scheme and not Path(model.base_path).is_absolute():
-            raise invalid_argument(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-            )
-        platform = _platform(model)
-        if platforms.get(model.name, platform) != platform:
-            raise invalid_argument(
-                f"Illegal to change a model's platform. For model {model.name} platform was "
-                f"{platforms[model.name]} and new platform requested is {platform}"
-            )
-        if platform != "tensorflow":
-            raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
-
-
-def _platform(model: ModelConfig) -> str:
-    platform = "tensorflow" if model.model_type == ModelType.TENSORFLOW else model.model_platform
-    if not platform:
-        raise invalid_argument(
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-            f"ModelServerConfig::model_platform, model name is {model.name}"
-        )
-    return platform
-
-
-def _wanted_folders(model: ModelConfig) -> dict[int, Path]:
-    base = Path(model.base_path.removeprefix("file://"))
-    children = numbered(child.name for child in base.iterdir())
-    wanted = wanted_versions(model.model_version_policy, children)
-    for number in sorted(set(model.model_version_policy.specific.versions) - set(children)):
-        log.warning(
-            "Version %d of servable %s, which was requested to be served as a 'specific' version in the servable's "
-            "version policy, was not found in the file system",
-            *(number, model.name),
-        )
-    if not wanted:
-        log.warning(
-            "No versions of servable %s found under base path %s. Did you forget to name your leaf directory as a "
-            "number (eg. '/1/')?",
-            *(model.name, model.base_path),
-        )
-    return {number: base / children[number] for number in wanted}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server import tensors
 from serving.model_server.status import failed_precondition, invalid_argument
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def predict(
-    servable: Servable, request: PredictRequest, timeout_ms: int = 0, as_content: bool = False
-) -> PredictResponse:
+    servable: Servable, request: predict_pb2.PredictRequest, timeout_ms: int = 0, as_content: bool = False
+) -> predict_pb2.PredictResponse:
     """Answers a request. Raises StatusError."""
     signature = find_signature(servable, request.model_spec.signature_name)
     arrays = {}
@@ -29,7 +29,7 @@ def predict(
         except (ValueError, TypeError, IndexError) as error:
             raise invalid_argument(f"tensor parsing error: {name}") from error
     found = run(servable, signature, arrays, list(request.output_filter), timeout_ms)
-    response = PredictResponse()
+    response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = signature.name
     response.model_spec.version.value = servable.number

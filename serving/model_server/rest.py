@@ -14,9 +14,7 @@ from urllib.parse import unquote
 
 import grpc
 from google.protobuf import json_format
-from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
-from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from serving.model_server import json_tensors
 from serving.model_server.grpc_service import model_metadata, model_status
@@ -105,7 +103,7 @@ class RestServer(ThreadingHTTPServer):
         finally:
             self.monitor.request(model, status, api, "REST", time.perf_counter() - start)
 
-    def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         document = json_tensors.parse(body)
         with self.models.lease(spec) as servable:
             name = document.get("signature_name", "") or DEFAULT_SIGNATURE
@@ -117,22 +115,23 @@ class RestServer(ThreadingHTTPServer):
             form, arrays = json_tensors.read(document, signature.inputs)
             return json_tensors.write(form, run(servable, signature, arrays, (), self.settings.timeout_ms))
 
-    def _status(self, spec: ModelSpec) -> bytes:
+    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         if not spec.name:
             raise invalid_argument("Missing model name in request.")
-        response = model_status(self.models, GetModelStatusRequest(model_spec=spec))
+        response = model_status(self.models, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
         text = json_format.MessageToJson(
             response, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
         )
         return text.encode()
 
-    def _metadata(self, spec: ModelSpec) -> bytes:
+    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
         if not spec.name:
             raise invalid_argument("Missing model name in request.")
         response = model_metadata(
-            self.models, GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+            self.models,
+            get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"]),
         )
-        signatures = SignatureDefMap()
+        signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         model, definitions = (
             json_format.MessageToJson(
@@ -143,8 +142,8 @@ class RestServer(ThreadingHTTPServer):
         return f'{{\n"model_spec":{model},\n"metadata": {{"signature_def": {definitions}}}\n}}\n'.encode()
 
 
-def _model_spec(match: re.Match[str]) -> ModelSpec:
-    spec = ModelSpec(name=unquote(match["name"] or ""))
+def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
     if match["version"]:
         version = int(match["version"])
         if version >= 2**63:
@@ -158,7 +157,7 @@ def _model_spec(match: re.Match[str]) -> ModelSpec:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: RestServer
+    server: RestServer  # type: ignore[assignment]
 
     def do_GET(self) -> None:
         self._handle("GET")

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.model_server import predict
 from serving.model_server.status import StatusError, from_exception, invalid_argument, not_found, raise_status
@@ -95,7 +95,7 @@ def _warm_up(servable: Servable, file: Path, iterations: int) -> None:
         count += 1
         if count > MOST_WARMUP_RECORDS:
             raise invalid_argument(f"Number of warmup records exceeds the maximum ({MOST_WARMUP_RECORDS}) at {file}")
-        entry = PredictionLog.FromString(record)
+        entry = prediction_log_pb2.PredictionLog.FromString(record)
         kind = entry.WhichOneof("log_type")
         if kind != "predict_log":
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")

@@ -1,24 +1,33 @@
 """Builds the server that the flags ask for, says when it is ready, and ends it without losing a call."""
 
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from importlib import metadata
+from collections.abc import Callable
+from pathlib import Path
 
 import grpc
-import tensorflow as tf
-from google.protobuf.message import Message
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server import grpc_service, servable
+from serving.model_server.batching import Batcher
+from serving.model_server.batching_parameters import parameters
 from serving.model_server.flags import Options, channel_arguments
 from serving.model_server.models import Loading, Models
 from serving.model_server.monitoring import PROMETHEUS_PATH, Monitor
-from serving.model_server.protos import MonitoringConfig, SSLConfig, TextFormatError, read_text_proto
+from serving.model_server.protos import (
+    BatchingParameters,
+    M,
+    MonitoringConfig,
+    SSLConfig,
+    TextFormatError,
+    read_text_proto,
+)
 from serving.model_server.rest import RestServer, Settings
 from serving.model_server.status import StatusError, invalid_argument
 
@@ -32,14 +41,11 @@ CANNOT_START = 255
 
 def serve(options: Options) -> int:
     """Runs until SIGTERM or SIGINT. Returns the exit code."""
-    if options.version:
-        print(f"TensorFlow ModelServer: {metadata.version('photoproof-pipeline')}-local")
-        print(f"TensorFlow Library: {tf.__version__}")
-        return 0
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s model_server] %(message)s"
     )
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    gc.freeze()  # what TensorFlow's import made stays; collecting after a version went is then short
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -141,10 +147,10 @@ class _Starter:
             self.rest.wait_idle(max(0.0, deadline - time.monotonic()))
 
 
-def _model_config(options: Options) -> ModelServerConfig:
+def _model_config(options: Options) -> model_server_config_pb2.ModelServerConfig:
     if options.model_config_file:
-        return _read(options.model_config_file, ModelServerConfig())
-    config = ModelServerConfig()
+        return _read(options.model_config_file, model_server_config_pb2.ModelServerConfig())
+    config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(
         name=options.model_name, base_path=options.model_base_path, model_platform="tensorflow"
     )
@@ -153,7 +159,7 @@ def _model_config(options: Options) -> ModelServerConfig:
 
 def _reload(models: Models, file: str) -> None:
     try:
-        config = read_text_proto(file, ModelServerConfig())
+        config = read_text_proto(file, model_server_config_pb2.ModelServerConfig())
     except StatusError as error:
         if isinstance(error.__cause__, TextFormatError):
             log.error("%s", error.__cause__)
@@ -165,7 +171,7 @@ def _reload(models: Models, file: str) -> None:
         log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
 
 
-def _read(path: str, message: Message) -> Message:
+def _read(path: str, message: M) -> M:
     try:
         return read_text_proto(path, message)
     except StatusError as error:
@@ -182,8 +188,10 @@ def _loading(options: Options, monitor: Monitor) -> Loading:
     session.intra_op_parallelism_threads = options.tensorflow_intra_op_parallelism or same
     session.inter_op_parallelism_threads = options.tensorflow_inter_op_parallelism or same
 
-    def load(name, number, folder):
-        return servable.load(
+    batcher = _batcher(options, monitor)
+
+    def load(name: str, number: int, folder: Path) -> servable.Servable:
+        loaded = servable.load(
             name,
             number,
             folder,
@@ -191,6 +199,7 @@ def _loading(options: Options, monitor: Monitor) -> Loading:
             warm=options.enable_model_warmup,
             warm_iterations=options.num_request_iterations_for_warmup or 1,
         )
+        return batcher.attach(loaded) if batcher else loaded
 
     return Loading(
         load=load,
@@ -200,6 +209,15 @@ def _loading(options: Options, monitor: Monitor) -> Loading:
         unload_threads=options.num_unload_threads,
         labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
     )
+
+
+def _batcher(options: Options, monitor: Monitor) -> Batcher | None:
+    if not options.enable_batching:
+        return None
+    message = BatchingParameters()
+    if options.batching_parameters_file:
+        _read(options.batching_parameters_file, message)
+    return Batcher(parameters(message), monitor)
 
 
 def _prometheus_path(options: Options) -> str | None:
@@ -233,7 +251,7 @@ def _bind(server: grpc.Server, options: Options) -> int:
     return ports[0]
 
 
-def _every(seconds: float, function) -> None:
+def _every(seconds: float, function: Callable[[], None]) -> None:
     def run() -> None:
         while True:
             time.sleep(seconds)

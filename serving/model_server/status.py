@@ -4,8 +4,8 @@ from http import HTTPStatus
 from typing import NoReturn
 
 import grpc
-import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.python.framework.errors_impl import OpError  # tf.errors.OpError, but known to type checkers
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 """Canonical number -> grpc.StatusCode."""
@@ -71,8 +71,8 @@ def from_exception(error: BaseException) -> StatusError:
     """The status of whatever loading or running a SavedModel raised."""
     if isinstance(error, StatusError):
         return error
-    if isinstance(error, tf.errors.OpError):
-        return StatusError(CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
+    if isinstance(error, OpError):
+        return StatusError(CODES.get(int(error.error_code), grpc.StatusCode.UNKNOWN), str(error.message))
     if isinstance(error, OSError):
         return not_found(str(error))
     if isinstance(error, DecodeError):

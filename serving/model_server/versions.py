@@ -6,11 +6,11 @@ After its file_system_storage_path_source.cc (version policies) and availability
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
-from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
+from tensorflow_serving.config import file_system_storage_path_source_pb2
 
-Policy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
+Policy: Any = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 
 
 class State(IntEnum):
@@ -37,7 +37,7 @@ def numbered(children: Iterable[str]) -> dict[int, str]:
     return {int(child): child for child in sorted(children) if child.isascii() and child.isdigit()}
 
 
-def wanted_versions(policy: Policy, children: Mapping[int, str]) -> set[int]:
+def wanted_versions(policy: Any, children: Mapping[int, str]) -> set[int]:
     """The versions that a policy serves out of those that are there; by default the latest."""
     match policy.WhichOneof("policy_choice"):
         case "all":

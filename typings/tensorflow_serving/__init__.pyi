@@ -1,0 +1,1 @@
+"""tensorflow-serving-api ships generated code without types; what protobuf makes at run time is Any here."""
