@@ -113,7 +113,8 @@ def reliability_plot(bins: list[dict], error: float, prior_match: float) -> Figu
 def contact_sheet(cards: Sequence[Card], columns: int = 4) -> Figure:
     """Pairs side by side, original left and photo right; a red frame where the verdict is wrong."""
     rows = max(1, math.ceil(len(cards) / columns))
-    figure = Figure(figsize=(3.1 * columns, 2.3 * rows), layout="constrained")
+    figure = Figure(figsize=(3.1 * columns, 1.95 * rows))
+    figure.subplots_adjust(0.005, 0.01, 0.995, 1 - 0.2 / rows, wspace=0.03, hspace=0.28)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
@@ -122,7 +123,9 @@ def contact_sheet(cards: Sequence[Card], columns: int = 4) -> Figure:
         both = np.ones((side, 2 * side + side // 12, 3), np.float32)
         both[:, :side], both[:, -side:] = card.original, card.photo
         axes.imshow(both, interpolation="bilinear")
-        axes.set_title(f"{_short(card.claimed)} ←  {_short(card.shown)}\n{card.note}", fontsize=8, color=INK)
+        names = (card.claimed,) if card.claimed == card.shown else (card.claimed, card.shown)
+        title = " ← ".join(_short(name, 44 // len(names)) for name in names)
+        axes.set_title(f"{title}\n{card.note}", fontsize=7.5, color=INK, pad=4)
         colour = IMPOSTOR if card.wrong else LINE
         size = (both.shape[1], both.shape[0])
         axes.add_patch(Rectangle((-0.5, -0.5), *size, fill=False, edgecolor=colour, linewidth=3 if card.wrong else 1))
@@ -132,7 +135,9 @@ def contact_sheet(cards: Sequence[Card], columns: int = 4) -> Figure:
 def reconstruction_sheet(rows: dict[str, NDArray[np.float32]]) -> Figure:
     """Named rows of pictures float [n, h, w, 3] in [0, 1], above one another."""
     count = len(next(iter(rows.values())))
-    figure = Figure(figsize=(1.05 * count + 1.2, 1.15 * len(rows)), layout="constrained")
+    width = 1.05 * count + 1.3
+    figure = Figure(figsize=(width, 1.1 * len(rows)))
+    figure.subplots_adjust(1.3 / width, 0.01, 0.995, 0.99, wspace=0.06, hspace=0.06)
     grid = figure.subplots(len(rows), count, squeeze=False)
     for (name, pictures), line in zip(rows.items(), grid, strict=True):
         for axes, picture in zip(line, pictures, strict=True):
@@ -143,7 +148,7 @@ def reconstruction_sheet(rows: dict[str, NDArray[np.float32]]) -> Figure:
     return figure
 
 
-def _short(name: str, length: int = 22) -> str:
+def _short(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
