@@ -102,8 +102,10 @@ def load(image: Image.Image, name: str) -> None:
         raise InvalidImage(f"is a {kind} {name}: {_told(error)}") from error
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8; 1 where there is none or it is rubbish."""
+def orientation(image: Image.Image, name: str) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where there is none or it is rubbish. Decodes a PNG's pixels."""
+    if name == "PNG":
+        load(image, name)  # a PNG may say it after its pixels, so `getexif` would load them, and lose their error
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF is common, and no reason to refuse a picture that decodes

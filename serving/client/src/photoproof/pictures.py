@@ -71,7 +71,7 @@ def upright(image_bytes: bytes) -> Upright:
     Raises InvalidImage where the bytes can't be decoded, also for those that would be kept.
     """
     image, source_format = open_image(image_bytes)
-    turn = orientation(image)
+    turn = orientation(image, source_format)
     if _needs_nothing(image, source_format, turn):
         _glance(image, source_format)
         return Upright(image_bytes, source_format, turn)
@@ -97,7 +97,7 @@ def prepare(picture: Picture, name: str = "picture") -> PreparedPicture:
 
 
 def _prepare(image: Image.Image, source_format: str, source: bytes | None) -> PreparedPicture:
-    turn = orientation(image)
+    turn = orientation(image, source_format)
     width, height = image.size if turn < 5 else image.size[::-1]
     if min(width, height) < MIN_SIDE:
         raise InvalidImage(f"has {width} x {height} pixels; each side needs at least {MIN_SIDE}")
@@ -208,5 +208,5 @@ def _glance(image: Image.Image, source_format: str) -> np.ndarray:
 
 
 def _at_a_look(image: Image.Image, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
-    small = image.resize((GLANCE_SIDE, GLANCE_SIDE), Image.Resampling.BILINEAR, box=box)
+    small = image.resize((GLANCE_SIDE, GLANCE_SIDE), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     return np.asarray(small.convert("RGB"))
