@@ -1,0 +1,68 @@
+"""Commands around model versions: candidate, promote, deploy, serve."""
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from pipelines.workspace import Workspace
+
+
+def candidate(
+    version: Annotated[int | None, typer.Argument(help="A version in MLflow; by default the newest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
+) -> None:
+    """Decide again whether a version may challenge the champion, and write the report."""
+    from pipelines import registry
+    from pipelines.candidate import as_markdown, decide
+
+    workspace = Workspace.here()
+    decision = decide(workspace, registry.find(workspace, version))
+    typer.echo(json.dumps(dataclasses.asdict(decision)) if as_json else as_markdown(decision).rstrip())
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="A version's number, or an alias such as `challenger`.")],
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = "champion",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Let the alias `champion` name a version, as in MLflow's own page; `photoproof deploy` then serves it."""
+    from pipelines import registry
+
+    promoted = registry.promote(Workspace.here(), version, alias)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(promoted)))
+        return
+    before = f" (before: version {promoted.previous})" if promoted.previous else ""
+    typer.echo(f"promote: {promoted.alias} is version {promoted.version}{before}; `photoproof deploy` serves it")
+
+
+def deploy(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary."""
+    from pipelines.deploy import deploy as carry_out
+
+    done = carry_out(Workspace.here(), dry_run, lambda line: typer.echo(line, err=as_json or line.startswith("WARN")))
+    if as_json:
+        steps = [str(step) for step in done.plan.steps]
+        outcome = {"labels": done.labels, "servers": list(done.servers), "steps": steps, "dry_run": dry_run}
+        typer.echo(json.dumps(outcome | {"warnings": list(done.plan.warnings)}))
+    elif dry_run:
+        for step in done.plan.steps:
+            typer.echo(f"would {step}")
+        typer.echo(f"deploy: {f'{len(done.plan.steps)} steps' if done.plan.steps else 'nothing'} to do; {done}")
+    else:
+        typer.echo(f"deploy: {'' if done.plan.steps else 'nothing to do; '}{done}")
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Port for gRPC.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="Port for REST.")] = 8501,
+) -> None:
+    """Start the model server on what is deployed, in the foreground, until Ctrl-C."""
+    from pipelines.serve import serve as run
+
+    run(Workspace.here(), port, rest_port)

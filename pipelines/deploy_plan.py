@@ -1,0 +1,142 @@
+"""What has to happen so that the model server equals the registry's aliases: a pure function of both.
+
+The order is what protects callers: a version is loaded before a label names it, and no version goes that a
+label still names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.models_config import Served
+from pipelines.registry import CHALLENGER, CHAMPION
+
+LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
+"""The label by which each alias is served."""
+
+KEEP = 2
+"""Version folders that nothing names any more and that stay, for a fast way back."""
+
+
+@dataclass(frozen=True)
+class Actual:
+    """What is there: models.config, version folders, and what a running server has.
+
+    `available` is None where no server runs, otherwise the versions that answer.
+    """
+
+    config: Served | None = None
+    folders: frozenset[int] = frozenset()
+    available: frozenset[int] | None = None
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bring a version's folder from MLflow."""
+
+    version: int
+
+    def __str__(self) -> str:
+        return f"fetch version {self.version} from MLflow"
+
+
+@dataclass(frozen=True)
+class Configure:
+    """Write models.config; `why` says what changes by it."""
+
+    served: Served
+    why: str
+
+    def __str__(self) -> str:
+        return f"write models.config: {self.why}"
+
+
+@dataclass(frozen=True)
+class Await:
+    """Wait until the running server answers for these versions."""
+
+    versions: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"wait until the server has {_named(self.versions)}"
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Wait until the running server answers by the label with this version, and see that its scores are right."""
+
+    label: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"see that {self.label} answers as version {self.version}, with a golden pair"
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Delete a version's folder."""
+
+    version: int
+
+    def __str__(self) -> str:
+        return f"remove the folder of version {self.version}"
+
+
+Step = Fetch | Configure | Await | Confirm | Remove
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in their order, the aliases that change by them (alias -> from, to), and lines to say loudly."""
+
+    steps: Sequence[Step] = ()
+    changes: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP) -> Plan:
+    """The steps from `actual` to `desired` (alias -> version; other aliases than champion and challenger don't serve).
+
+    An alias that is gone takes nothing out of service: its label stays, and the plan says so.
+    """
+    old = actual.config or Served()
+    labels = {label: desired[alias] for alias, label in LABELS.items() if alias in desired}
+    warnings = []
+    for alias, label in LABELS.items():
+        if label not in labels and label in old.labels:
+            labels[label] = old.labels[label]
+            warnings.append(
+                f"the alias {alias} is gone from MLflow: version {labels[label]} serves on as {label}; "
+                f"to change that, let {alias} name a version"
+            )
+    needed = frozenset(labels.values())
+    changes = {
+        alias: (old.labels.get(label), labels[label])
+        for alias, label in LABELS.items()
+        if label in labels and labels[label] != old.labels.get(label)
+    }
+    steps: list[Step] = [Fetch(version) for version in sorted(needed - actual.folders)]
+    available = actual.available
+    runs = available is not None
+    now = old
+    if not needed <= now.versions:
+        now = Served(now.versions | needed, {name: at for name, at in now.labels.items() if at in now.versions})
+        steps.append(Configure(now, f"add {_named(needed - old.versions)}"))
+    if available is not None and not needed <= available:
+        steps.append(Await(needed))
+    if labels != now.labels:
+        moved = {label: at for label, at in labels.items() if now.labels.get(label) != at}
+        now = Served(now.versions, labels)
+        steps.append(Configure(now, ", ".join(f"{label} is version {at}" for label, at in sorted(moved.items()))))
+    gone = now.versions - needed
+    if runs and (gone or labels != old.labels):
+        # A server reads the file every second or so: without this it could drop a version that its label still names.
+        steps += [Confirm(label, at) for label, at in sorted(labels.items())]
+    if gone:
+        steps.append(Configure(Served(needed, labels), f"drop {_named(gone)}"))
+    unneeded = sorted((actual.folders - needed), reverse=True)
+    steps += [Remove(version) for version in sorted(unneeded[keep:])]
+    return Plan(steps, changes, warnings)
+
+
+def _named(versions: frozenset[int]) -> str:
+    return f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, sorted(versions)))}"

@@ -1,0 +1,123 @@
+"""Workspaces with a small exported model, registered in an MLflow of their own."""
+
+import base64
+import importlib.util
+import io
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import registry
+from pipelines.prefect_server import free_port
+from pipelines.registry import Registered
+from pipelines.workspace import Workspace
+from training import saved_model, tracking
+
+Register = Callable[..., Registered]
+
+
+@pytest.fixture(autouse=True)
+def no_server_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's model server may listen on the default port of this machine."""
+    monkeypatch.setenv("PHOTOPROOF_SERVER", f"grpc://localhost:{free_port()}")
+
+
+@pytest.fixture
+def ask_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PHOTOPROOF_SERVER: deploy asks the servers that `serve` has started."""
+    monkeypatch.delenv("PHOTOPROOF_SERVER")
+
+
+def picture(seed: int) -> bytes:
+    """A JPEG of 48 by 48 pixels."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(out, "JPEG")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The small model of tests/serving/conftest.py as export leaves a model, with another model_id each."""
+    path = Path(__file__).parents[2] / "serving" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("small_model", path)
+    assert spec and spec.loader
+    small_model = importlib.util.module_from_spec(spec)
+    sys.modules["small_model"] = small_model
+    spec.loader.exec_module(small_model)
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(model_id: str) -> Path:
+        if (folder / model_id).exists():
+            return folder / model_id
+        made = small_model.export_model(folder / f".{model_id}", model_id)
+        pair = {"original_bytes": picture(1), "photo_bytes": picture(2)}
+        with saved_model.load(made, threads=1) as model:
+            scores = model.run("verify", {name: np.array([value], object) for name, value in pair.items()})
+        golden = {name: base64.b64encode(value).decode() for name, value in pair.items()}
+        golden |= {name: float(scores[name][0]) for name in ("similarity", "distance", "probability")}
+        figures = {"auc": 0.97, "eer": 0.05, "share_decided": 0.5}
+        facts = {"model_id": model_id, "accept_at": 0.9, "reject_at": 0.5, "data_version": "d1", "params": {}}
+        extra = made / "assets.extra"
+        extra.mkdir()
+        (extra / "golden.json").write_text(json.dumps({"tolerance": 1e-4, "pairs": [golden]}))
+        (extra / "model.json").write_text(json.dumps(facts | {"metrics": {"known": figures}}))
+        return made.rename(folder / model_id)
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without a row of ours: making them takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, empty_store: Path) -> Workspace:
+    """An empty workspace with default params."""
+    root = tmp_path / "workspace"
+    (root / ".photoproof" / "mlflow").mkdir(parents=True)
+    shutil.copyfile(empty_store, root / ".photoproof" / "mlflow" / "mlflow.db")
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "params.yaml").write_text("{}\n")
+    return Workspace(root)
+
+
+@pytest.fixture
+def register(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
+    """Export and register a model; `figures` replace those of known products, `spoil` changes the folder first."""
+
+    def made(model_id: str, spoil: Callable[[Path], object] = lambda folder: None, **figures: float) -> Registered:
+        put(workspace, exported(model_id), figures, spoil)
+        return registry.register(workspace)
+
+    return made
+
+
+def put(workspace: Workspace, model: Path, figures: dict[str, float], spoil: Callable[[Path], object]) -> None:
+    """Leave the model where export does, and a run where train does."""
+    folder = workspace.models / "saved_model"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(model, folder)
+    facts = json.loads((folder / "assets.extra" / "model.json").read_text())
+    facts["metrics"]["known"] |= figures
+    (folder / "assets.extra" / "model.json").write_text(json.dumps(facts))
+    spoil(folder)
+    run = workspace.models / "autoencoder" / "run.json"
+    if not run.exists():
+        run.parent.mkdir(parents=True)
+        with tracking.run(workspace.root, resume=False) as run_id:
+            run.write_text(json.dumps({"run_id": run_id, "experiment": tracking.EXPERIMENT}))

@@ -1,0 +1,186 @@
+"""Versions and aliases in a real MLflow registry (SQLite, and once a server)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pandas as pd
+import pytest
+
+from pipelines import registry
+from pipelines.candidate import decide
+from pipelines.prefect_server import free_port
+from training.errors import BadInput
+
+
+def test_a_model_becomes_version_1(register):
+    made = register("m-one")
+    assert (made.version, made.model_id, made.new) == (1, "m-one", True)
+
+
+def test_registering_the_same_model_twice_gives_one_version(register):
+    first, again = register("m-one"), register("m-one")
+    assert (again.version, again.new) == (first.version, False)
+
+
+def test_another_model_becomes_the_next_version(register):
+    assert [register(name).version for name in ("m-one", "m-two", "m-one")] == [1, 2, 1]
+
+
+def test_the_exported_folder_comes_back_byte_for_byte(register, workspace, tmp_path):
+    version = register("m-one").version
+    before = registry.folder_sha256(workspace.models / "saved_model")
+    fetched = registry.download(workspace, version, tmp_path / "fetched")
+    assert registry.folder_sha256(fetched) == before == registry.tags_of(workspace, 1)["saved_model_sha256"]
+
+
+def test_the_folders_digest_is_what_sha256sum_says(register, workspace):
+    register("m-one")
+    folder = workspace.models / "saved_model"
+    command = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)
+    assert registry.folder_sha256(folder) == done.stdout.split()[0]
+
+
+def test_a_versions_tags_say_where_it_comes_from_and_how_good_it_is(register, workspace):
+    register("m-one", auc=0.93)
+    tags = registry.tags_of(workspace, 1)
+    assert tags["known.auc"] == "0.93"
+    assert tags["data_version"] == "d1"
+    assert (tags["accept_at"], tags["reject_at"]) == ("0.9", "0.5")
+    assert len(tags["params_sha256"]) == 64
+
+
+def test_a_version_belongs_to_the_run_that_trained_it(register, workspace):
+    import mlflow
+
+    register("m-one")
+    run = json.loads((workspace.models / "autoencoder" / "run.json").read_text())
+    assert mlflow.MlflowClient().get_model_version(registry.MODEL, "1").run_id == run["run_id"]
+
+
+def test_the_pyfunc_answers_for_pairs_of_image_bytes(register, workspace):
+    import mlflow
+
+    register("m-one")
+    registry.promote(workspace, 1)
+    model = mlflow.pyfunc.load_model("models:/product-encoder@champion")
+    pairs = pd.DataFrame({"original_bytes": [b"a", b"a", b"bad"], "photo_bytes": [b"a", b"c", b"a"]})
+    said = model.predict(pairs)
+    assert list(said.outcome) == ["match", "mismatch", "review"]
+    assert list(said.decoded) == [True, True, False]
+    assert set(said.columns) == {"similarity", "probability", "outcome", "decoded", "model_id"}
+
+
+def test_without_an_exported_model_it_says_what_to_run(workspace):
+    with pytest.raises(BadInput, match="dvc repro export"):
+        registry.register(workspace)
+
+
+def test_promoting_moves_the_alias_and_names_what_it_named_before(register, workspace):
+    register("m-one")
+    register("m-two")
+    assert registry.promote(workspace, 1).previous is None
+    assert registry.promote(workspace, 2).previous == 1
+    assert registry.versions_by_alias(workspace) == {"champion": 2}
+
+
+def test_an_alias_can_be_promoted_by_name(register, workspace):
+    register("m-one")
+    registry.promote(workspace, 1, "challenger")
+    assert registry.promote(workspace, "challenger").version == 1
+    assert registry.versions_by_alias(workspace) == {"champion": 1, "challenger": 1}
+
+
+def test_promoting_a_version_that_is_not_there_names_those_that_are(register, workspace):
+    register("m-one")
+    with pytest.raises(registry.VersionNotFound, match="has no version 7; its versions: 1") as error:
+        registry.promote(workspace, 7)
+    assert error.value.exit_code == 7
+
+
+def test_promoting_an_alias_that_is_not_there_names_those_that_are(register, workspace):
+    register("m-one")
+    registry.promote(workspace, 1)
+    with pytest.raises(registry.VersionNotFound, match=r"no alias 'nobody'; its aliases: champion \(version 1\)"):
+        registry.promote(workspace, "nobody")
+
+
+def test_an_empty_registry_has_no_aliases(workspace):
+    assert registry.versions_by_alias(workspace) == {}
+
+
+def test_an_unreachable_server_is_one_line(workspace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(registry.RegistryUnreachable, match=r"MLflow at http://127.0.0.1:\d+ does not answer") as error:
+        registry.versions_by_alias(workspace)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 6
+
+
+def test_a_good_version_becomes_the_challenger(register, workspace):
+    assert decide(workspace, register("m-one")).accepted
+    assert registry.versions_by_alias(workspace) == {"challenger": 1}
+    assert registry.tags_of(workspace, 1)["candidate"] == "accepted"
+
+
+def test_a_poor_version_gets_no_alias_and_a_report_with_the_reason(register, workspace):
+    assert not decide(workspace, register("m-one", auc=0.6)).accepted
+    assert registry.versions_by_alias(workspace) == {}
+    assert "AUC of known products 0.600" in registry.tags_of(workspace, 1)["candidate_reason"]
+    assert "**no**" in (workspace.reports / "candidate" / "decision.md").read_text()
+
+
+def test_a_version_that_decides_less_than_the_champion_does_not_challenge_it(register, workspace):
+    register("m-one", share_decided=0.8)
+    registry.promote(workspace, 1)
+    assert not decide(workspace, register("m-two", share_decided=0.7)).accepted
+    assert registry.versions_by_alias(workspace) == {"champion": 1}
+
+
+def test_the_champion_does_not_challenge_itself(register, workspace):
+    made = register("m-one")
+    registry.promote(workspace, 1)
+    assert decide(workspace, made).accepted
+    assert registry.versions_by_alias(workspace) == {"champion": 1}
+
+
+@pytest.mark.slow
+def test_a_real_server_takes_and_gives_back_the_same_bytes(workspace, tmp_path, monkeypatch, register, empty_store):
+    port = free_port()
+    words = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    words += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        "--artifacts-destination",
+        str(tmp_path / "art"),
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        quick = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        server = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path, env=quick)
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 300
+        while not _answers(uri):
+            assert time.monotonic() < deadline and server.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        version = register("m-one").version
+        registry.promote(workspace, version)
+        assert registry.versions_by_alias(workspace) == {"champion": 1}
+        fetched = registry.download(workspace, version, tmp_path / "fetched")
+        assert registry.folder_sha256(fetched) == registry.folder_sha256(workspace.models / "saved_model")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def _answers(uri: str) -> bool:
+    try:
+        return httpx.get(f"{uri}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
