@@ -42,6 +42,7 @@ class _Part:
 
 @dataclass(eq=False)
 class _Call:
+    deadline: float | None
     outputs: list[dict[str, np.ndarray] | None] = field(default_factory=list)
     error: StatusError | None = None
     left: int = 0
@@ -100,7 +101,8 @@ class Batcher:
             raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
         if not arrays or sizes == {0} or len(outputs) != len(signature.outputs):
             return servable.run_alone(signature, inputs, outputs, arrays, timeout_ms)
-        call = self._enqueue(servable, signature, list(inputs), list(outputs), list(arrays))
+        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
+        call = self._enqueue(servable, signature, list(inputs), list(outputs), list(arrays), deadline)
         if not call.done.wait(timeout_ms / 1000 if timeout_ms else None):
             call.given_up = True
             raise deadline_exceeded()
@@ -112,7 +114,13 @@ class Batcher:
         return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
 
     def _enqueue(
-        self, servable: Servable, signature: Signature, inputs: list[str], outputs: list[str], arrays: list[np.ndarray]
+        self,
+        servable: Servable,
+        signature: Signature,
+        inputs: list[str],
+        outputs: list[str],
+        arrays: list[np.ndarray],
+        deadline: float | None,
     ) -> _Call:
         limits, size = self._parameters, len(arrays[0])
         if size > limits.max_batch_size:
@@ -130,7 +138,7 @@ class Batcher:
                     f"{len(queue.batches)} batches enqueued and max_enqueued_batches is {limits.max_enqueued_batches}",
                 )
             self._queues[key] = queue
-            call = _Call(outputs=[None] * len(slices), left=len(slices))
+            call = _Call(deadline, outputs=[None] * len(slices), left=len(slices))
             for place, rows in enumerate(slices):
                 part = _Part(call, place, [array[rows] for array in arrays])
                 if not queue.batches or queue.batches[-1].size + part.size > limits.execution_size:
@@ -195,7 +203,10 @@ class Batcher:
                 )
             arrays += [arrays[0][:1]] * padding
             merged.append(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
-        found = queue.servable.run_alone(queue.signature, queue.inputs, queue.outputs, merged, 0)
+        deadlines = [part.call.deadline for part in parts]
+        last = None if None in deadlines else max(deadline for deadline in deadlines if deadline)
+        timeout_ms = max(1, int((last - time.monotonic()) * 1000)) if last else 0
+        found = queue.servable.run_alone(queue.signature, queue.inputs, queue.outputs, merged, timeout_ms)
         for array in found.values():
             if array.ndim == 0:
                 raise failed_precondition("Batched output tensor has 0 dimensions")

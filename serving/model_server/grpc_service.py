@@ -183,10 +183,7 @@ def build(
 
 
 def _timeout_ms(remaining: float | None) -> int:
-    """Milliseconds, up to the next power of two: the session prepares a step per timeout, so there must be few."""
-    if remaining is None or remaining > 86_400:
-        return 0
-    return 1 << int(remaining * 1000).bit_length()
+    return 0 if remaining is None or remaining > 86_400 else int(remaining * 1000) + 1
 
 
 def _answer(context: grpc.ServicerContext, function: Callable[[], T]) -> T:

@@ -50,7 +50,12 @@ class Servable:
         arrays: Sequence[np.ndarray],
         timeout_ms: int,
     ) -> dict[str, np.ndarray]:
-        """One call, one run of the graph. Raises StatusError with the session's own words."""
+        """One call, one run of the graph. Raises StatusError with the session's own words.
+
+        The timeout is taken up to the next power of two: the session prepares a step for each, so there must be few.
+        """
+        if timeout_ms:
+            timeout_ms = 1 << (timeout_ms - 1).bit_length()
         try:
             return self.model.step(signature, inputs, outputs, timeout_ms)(arrays)
         except (tf.errors.OpError, ValueError, TypeError) as error:

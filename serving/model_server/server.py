@@ -86,7 +86,7 @@ class _Starter:
 
     def _start(self) -> None:
         options, monitor = self.options, Monitor()
-        config = _model_config(options)
+        config = model_config_of(options)
         arguments = channel_arguments(options.grpc_channel_arguments)
         most_bytes = dict(arguments).get("grpc.max_receive_message_length", MOST_MESSAGE_BYTES)
         prometheus_path = _prometheus_path(options)
@@ -147,7 +147,8 @@ class _Starter:
             self.rest.wait_idle(max(0.0, deadline - time.monotonic()))
 
 
-def _model_config(options: Options) -> model_server_config_pb2.ModelServerConfig:
+def model_config_of(options: Options) -> model_server_config_pb2.ModelServerConfig:
+    """The configuration at the start: the file's, or one model's. Raises StatusError."""
     if options.model_config_file:
         return _read(options.model_config_file, model_server_config_pb2.ModelServerConfig())
     config = model_server_config_pb2.ModelServerConfig()

@@ -47,7 +47,7 @@ class RunningServer:
             return self.process.wait()
 
 
-def start_server(*flags: str, seconds: float = 60) -> RunningServer:
+def start_server(*flags: str, seconds: float = 150) -> RunningServer:
     """Starts the local model server on free ports and waits until it is ready, or has ended."""
     command = [sys.executable, "-m", "serving.model_server", "--port=0", "--rest_api_port=0", *flags]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

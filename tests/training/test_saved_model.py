@@ -8,7 +8,7 @@ from training import saved_model
 class Doubler(tf.Module):
     def __init__(self):
         super().__init__()
-        self.factor = tf.Variable(2.0)
+        self.factor = tf.Variable(tf.constant(2.0))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def encode(self, image_bytes):

@@ -79,7 +79,7 @@ def verify_request(original=(b"a",), photo=(b"b",), **spec):
 def failure(call, *arguments):
     with pytest.raises(grpc.RpcError) as raised:
         call(*arguments)
-    return raised.value.code().name, raised.value.details()
+    return raised.value.code().name, raised.value.details() or ""
 
 
 def b64(data):
