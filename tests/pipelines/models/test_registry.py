@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,7 @@ def test_the_champion_does_not_challenge_itself(register, workspace):
 def test_a_real_server_takes_and_gives_back_the_same_bytes(workspace, tmp_path, monkeypatch, register, empty_store):
     port = free_port()
     words = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     words += [
         "--backend-store-uri",
         f"sqlite:///{tmp_path}/mlflow.db",
