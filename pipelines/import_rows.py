@@ -5,7 +5,6 @@ import difflib
 import io
 import os
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,16 +88,19 @@ def read_rows(path: Path, form: Form) -> Iterator[Row | Refused]:
     folder = path.parent.resolve()
     seen: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        records = (record for record in _records(file) if record)
-        columns = [column.strip() for column in next(records)]  # type: ignore[union-attr]
-        with closing(records):
-            for number, record in enumerate(records, 2):
-                at = columns.index(form.id_column)
-                row_id = record[at].strip() if isinstance(record, list) and len(record) > at else ""
-                try:
-                    yield _row(form, folder, columns, number, record, row_id, seen)
-                except _Refusal as refusal:
-                    yield Refused(form.file, number, row_id[:LONGEST_ID], str(refusal))
+        records = _records(file)
+        header = next(records)
+        assert isinstance(header, list), "check_file has read the header"
+        columns = [column.strip() for column in header]
+        at = columns.index(form.id_column)
+        for number, record in enumerate(records, 2):
+            if not record:
+                continue
+            row_id = record[at].strip() if isinstance(record, list) and len(record) > at else ""
+            try:
+                yield _row(form, folder, columns, number, record, row_id, seen)
+            except _Refusal as refusal:
+                yield Refused(form.file, number, row_id[:LONGEST_ID], str(refusal))
 
 
 def _records(file: io.TextIOBase) -> Iterator[list[str] | csv.Error]:

@@ -207,6 +207,13 @@ def test_rows_after_a_bad_one_come_in(engine: Engine, folder: ImportFolder) -> N
     assert set(stored(engine, products)) == {"p1", "p2"}
 
 
+def test_a_blank_line_is_no_row_but_counts_in_row_numbers(engine: Engine, folder: ImportFolder) -> None:
+    folder.small(products=1, photos=0)
+    folder.catalogue("p0,Product 0,,catalogue/p0.jpg", "", "p1,Product 1,,absent.jpg")
+    report = import_folder(engine, folder.root)
+    assert (report.products.rows, report.products.refused[0].row) == (2, 4)
+
+
 def test_of_two_rows_with_one_id_the_first_counts(engine: Engine, folder: ImportFolder) -> None:
     folder.small(products=1, photos=0)
     folder.catalogue("p0,First,,catalogue/p0.jpg", "p0,Second,,catalogue/p0.jpg")

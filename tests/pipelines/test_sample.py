@@ -17,7 +17,7 @@ from pipelines.drawing.shapes import draw
 from pipelines.importing import import_folder
 from pipelines.ingest import ingest
 from pipelines.sample import draw_sample
-from training.config import Split
+from training.config import read_params
 from training.errors import BadInput
 from training.manifest import assign_splits, read_manifest
 
@@ -99,7 +99,8 @@ def test_a_third_of_the_claims_is_false_and_nothing_in_the_import_tells_which(sa
 
 
 def test_no_split_of_the_sample_is_empty(ingested: Path) -> None:
-    split = assign_splits(read_manifest(ingested / "manifest.parquet"), Split())
+    params = read_params(Path(__file__).parents[2] / "params.yaml")
+    split = assign_splits(read_manifest(ingested / "manifest.parquet"), params.split)
     photos = split[split.role == "photo"]
     assert set(photos[photos.known]["split"]) == {"train", "validation", "test"}
 
