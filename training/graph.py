@@ -20,8 +20,9 @@ AS_MANY = "originals and photos must be equally many"
 class VerdictGraph(tf.Module):
     """The served graph: functions of the signatures, and the variables that they use.
 
-    It lists the encoder's variables itself and does not hold the Keras model: a SavedModel of a module that
-    merely holds one fails in TensorFlow Serving ("Could not find variable …").
+    The variables are plain copies of the encoder's, and the Keras model is not held: a SavedModel of a module that
+    merely holds one fails in TensorFlow Serving ("Could not find variable …"), and Keras gives variables names,
+    after their layers, that a SavedModel may refuse.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class VerdictGraph(tf.Module):
     ):
         super().__init__()
         latent_size = int(encoder.output_shape[-1])
-        self.weights = [variable.value for variable in encoder.variables]
+        self.trained = _copies(encoder.trainable_variables, "trained")
+        self.kept = _copies(encoder.non_trainable_variables, "kept")
         self.cohort = tf.Variable(tf.reshape(tf.constant(cohort, tf.float32), [-1, latent_size]), trainable=False)
         bytes_ = tf.TensorSpec([None], tf.string)
         embedding = tf.TensorSpec([None, latent_size], tf.float32)
@@ -45,8 +47,10 @@ class VerdictGraph(tf.Module):
             count = tf.shape(decoded)[0]
             missing = tf.cast(tf.equal(count, 0), tf.int32)  # some layers refuse a batch of nothing
             pictures = tf.concat([pictures, tf.zeros([missing, image_size, image_size, 3])], 0)
-            vectors = tf.cast(encoder(pictures, training=False), tf.float32)[:count]
-            vectors = tf.math.l2_normalize(vectors, axis=-1)
+            with tf.name_scope("encoder"):  # a layer's name may be none that a graph's root allows
+                trained, kept = ([tf.convert_to_tensor(one) for one in each] for each in (self.trained, self.kept))
+                vectors = encoder.stateless_call(trained, kept, pictures, training=False)[0]
+            vectors = tf.math.l2_normalize(tf.cast(vectors, tf.float32)[:count], axis=-1)
             return tf.where(decoded[:, tf.newaxis], vectors, tf.zeros_like(vectors)), decoded
 
         def scored(original: tf.Tensor, photo: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -105,6 +109,10 @@ def build_graph(
 ) -> VerdictGraph:
     """The module to save: `encoder` is float32 [N, S, S, 3] to [N, D], `cohort` [M, D], M = 0 for none."""
     return VerdictGraph(encoder, cohort, decision, model_id, image_size, max_pixels)
+
+
+def _copies(variables: list[keras.Variable], name: str) -> list[tf.Variable]:
+    return [tf.Variable(one.value, name=f"{name}_{at}", trainable=False) for at, one in enumerate(variables)]
 
 
 def scores_of(original: tf.Tensor, photo: tf.Tensor, cohort: tf.Tensor, decision: Decision) -> dict[str, tf.Tensor]:

@@ -5,6 +5,7 @@ import struct
 import zlib
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -221,6 +222,17 @@ def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_pat
         found = plain.run("score", {"original_embedding": vectors, "photo_embedding": vectors[::-1]})
     cosine = (vectors * vectors[::-1]).sum(axis=1)
     np.testing.assert_allclose(found["probability"], DECISION.probability(cosine / DECISION.temperature), atol=1e-5)
+
+
+def test_an_encoder_whose_layers_have_odd_names_is_exported_too(tmp_path):
+    pictures = keras.Input([32, 32, 3])
+    x = keras.layers.Conv2D(4, 3, name="_conv_stem")(pictures)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(name="_blocks.0._bn0")(x))
+    encoder = keras.Model(pictures, keras.layers.Dropout(0.5, seed=1)(x))
+    module = build_graph(encoder, np.eye(4, dtype=np.float32), DECISION, "odd", 32, 10_000)
+    tf.saved_model.save(module, str(tmp_path), signatures=module.signatures())
+    with saved_model.load(tmp_path, threads=1) as odd:
+        assert odd.run("encode", {"image_bytes": strings([b""])})["model_id"].tolist() == [b"odd"]
 
 
 def test_the_graph_holds_no_weights_as_constants(folder):
