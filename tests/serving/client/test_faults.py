@@ -153,9 +153,12 @@ def test_rubbish_over_rest_is_server_error(kind, pair):
 
 def test_noise_instead_of_grpc_is_server_unavailable(pair):
     noise = b"\0\1\2 this is no HTTP/2 at all\r\n" * 10
-    with raw_server(noise) as port, Verifier(f"grpc://127.0.0.1:{port}", timeout=1) as verifier:
-        with pytest.raises(ServerUnavailable):
-            verifier.verify(*pair)
+    with (
+        raw_server(noise) as port,
+        Verifier(f"grpc://127.0.0.1:{port}", timeout=1) as verifier,
+        pytest.raises(ServerUnavailable),
+    ):
+        verifier.verify(*pair)
 
 
 def test_rubbish_over_grpc_is_server_error(told_server, pair):
