@@ -57,6 +57,7 @@ def prefect_api(workspace: Workspace, port: int | None = None) -> Iterator[str]:
         try:
             yield url
         finally:
+            _send_logs()
             del os.environ["PREFECT_API_URL"]
             with _exclusive(home / "start.lock"), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,6 +71,14 @@ def quieten() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _send_logs() -> None:
+    """Let the last lines of this process's runs reach the server while it is there."""
+    if "prefect" in sys.modules:
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=10)
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ parent is gone, and the whole process group, the stage's command included, is to
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,10 @@ from pathlib import Path
 def reproduce(stage: str, result: Path) -> int:
     """Run the stage if anything it depends on changed; write {"ran": bool} or {"error": line} to `result`."""
     from dvc.exceptions import DvcException
+    from dvc.logger import setup as setup_logging
     from dvc.repo import Repo
+
+    setup_logging(logging.ERROR)  # what ran is said by whoever started this
 
     said: dict[str, object]
     try:
