@@ -71,6 +71,8 @@ def register(workspace: Workspace) -> Registered:
     folder = workspace.models / "saved_model"
     facts = read_facts(folder)
     model_id = facts["model_id"]
+    if not (workspace.models / "autoencoder" / "run.json").is_file():
+        raise BadInput("models/autoencoder/run.json not found: run `dvc repro train` first")
     with _client(workspace) as client:
         for known in _search(client, f"name = '{MODEL}' and tags.model_id = '{model_id}'"):
             return Registered(int(known.version), model_id, new=False)

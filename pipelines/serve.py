@@ -143,8 +143,7 @@ def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
         "--max_num_load_retries=1",
         "--load_retry_interval_micros=500000",
     ]
-    batching = Path(next(iter(serving.__path__))) / "tensorflow_serving" / "batching.config"
-    if batching.is_file():
+    for batching in sorted((Path(next(iter(serving.__path__))) / "tensorflow_serving").glob("batching*"))[:1]:
         flags += ["--enable_batching=true", f"--batching_parameters_file={batching}"]
     return flags
 

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from pipelines import registry
+from pipelines.deploy import deploy
 from pipelines.prefect_server import free_port
 from pipelines.registry import Registered
+from pipelines.serve import RunningServer, running_server
 from pipelines.workspace import Workspace
 from training import saved_model, tracking
 
@@ -88,7 +90,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path, empty_store: Path) -> Workspace:
     """An empty workspace with default params."""
-    root = tmp_path / "workspace"
+    return make_workspace(tmp_path / "workspace", empty_store)
+
+
+def make_workspace(root: Path, empty_store: Path) -> Workspace:
     (root / ".photoproof" / "mlflow").mkdir(parents=True)
     shutil.copyfile(empty_store, root / ".photoproof" / "mlflow" / "mlflow.db")
     (root / "dvc.yaml").write_text("stages: {}\n")
@@ -99,12 +104,34 @@ def workspace(tmp_path: Path, empty_store: Path) -> Workspace:
 @pytest.fixture
 def register(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
     """Export and register a model; `figures` replace those of known products, `spoil` changes the folder first."""
+    return registering(workspace, exported)
 
+
+def registering(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
     def made(model_id: str, spoil: Callable[[Path], object] = lambda folder: None, **figures: float) -> Registered:
         put(workspace, exported(model_id), figures, spoil)
         return registry.register(workspace)
 
     return made
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, exported: Callable[[str], Path]
+) -> Iterator[tuple[Workspace, RunningServer, Register]]:
+    """A workspace whose champion, version 1 (m-one), is served; version 2 (m-two) is registered."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("PHOTOPROOF_SERVER", "PHOTOPROOF_DATABASE_URL", "MLFLOW_TRACKING_URI"):
+            environment.delenv(name, raising=False)
+        workspace = make_workspace(tmp_path_factory.mktemp("fleet") / "workspace", empty_store)
+        register = registering(workspace, exported)
+        for model_id in ("m-one", "m-two"):
+            register(model_id)
+        registry.promote(workspace, 1)
+        environment.setenv("PHOTOPROOF_SERVER", f"grpc://localhost:{free_port()}")
+        deploy(workspace, say=lambda line: None)
+        with running_server(workspace) as server:
+            yield workspace, server, register
 
 
 def put(workspace: Workspace, model: Path, figures: dict[str, float], spoil: Callable[[Path], object]) -> None:

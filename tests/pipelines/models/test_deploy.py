@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +14,7 @@ from photoproof import PhotoproofError, Verifier
 from pipelines import database, registry
 from pipelines.deploy import DeployFailed, deploy, golden_pair
 from pipelines.models_config import read_config
-from pipelines.serve import RunningServer, known_servers, running_server
+from pipelines.serve import known_servers, running_server
 from training.errors import BadInput
 
 
@@ -173,21 +172,14 @@ class Caller(threading.Thread):
         self.join(30)
 
 
-@pytest.fixture
-def served(promoted, ask_served) -> Iterator[RunningServer]:
-    """A model server that serves version 1 as stable."""
-    quietly(promoted)
-    with running_server(promoted) as server:
-        yield server
-
-
 @pytest.mark.slow
-def test_promoting_and_rolling_back_under_a_running_server_fails_no_call(promoted, served):
-    caller = Caller(served.grpc, golden_pair(promoted.serving / "product-encoder" / "1"))
+def test_promoting_and_rolling_back_under_a_running_server_fails_no_call(fleet, ask_served):
+    workspace, server, _ = fleet
+    caller = Caller(server.grpc, golden_pair(workspace.serving / "product-encoder" / "1"))
     caller.start()
     for version in (2, 1):
-        registry.promote(promoted, version)
-        assert quietly(promoted).servers == [served.grpc]
+        registry.promote(workspace, version)
+        assert quietly(workspace).servers == [server.grpc]
     caller.end()
     assert caller.failed == []
     seen = [model for at, model in enumerate(caller.models) if at == 0 or model != caller.models[at - 1]]
@@ -195,7 +187,9 @@ def test_promoting_and_rolling_back_under_a_running_server_fails_no_call(promote
 
 
 @pytest.mark.slow
-def test_a_version_that_does_not_load_or_lies_leaves_the_old_one_in_service(promoted, served, register):
+def test_a_version_that_does_not_load_or_lies_leaves_the_old_one_in_service(fleet, ask_served):
+    workspace, server, register = fleet
+
     def truncate(folder):
         path = folder / "variables" / "variables.data-00000-of-00001"
         path.write_bytes(path.read_bytes()[:-8])
@@ -207,15 +201,15 @@ def test_a_version_that_does_not_load_or_lies_leaves_the_old_one_in_service(prom
         path.write_text(json.dumps(golden))
 
     for model_id, spoil, words in (("m-three", truncate, "does not load"), ("m-four", lie, "golden pair")):
-        registry.promote(promoted, register(model_id, spoil).version)
+        registry.promote(workspace, register(model_id, spoil).version)
         with pytest.raises(DeployFailed, match=words):
-            quietly(promoted)
-        assert labels(promoted) == {"stable": 1}
-        assert history(promoted)[-1][3] == "failed"
-    golden = golden_pair(promoted.serving / "product-encoder" / "1")
+            quietly(workspace)
+        assert labels(workspace) == {"stable": 1}
+        assert history(workspace)[-1][3] == "failed"
+    golden = golden_pair(workspace.serving / "product-encoder" / "1")
     assert golden
     deadline = time.monotonic() + 20
-    with Verifier(served.grpc) as verifier:
+    with Verifier(server.grpc) as verifier:
         while verifier.verify(golden.original, golden.photo).model_id != "m-one":
             assert time.monotonic() < deadline
             time.sleep(0.1)
