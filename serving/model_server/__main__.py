@@ -15,10 +15,11 @@ def main() -> int:
         print(f"TensorFlow Library: {metadata.version('tensorflow')}")
         return 0
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow then does not import Keras, half of its start and unused here
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     from serving.model_server.server import serve
 
-    return serve(options)
+    serve(options)
 
 
 if __name__ == "__main__":

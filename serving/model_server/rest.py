@@ -52,6 +52,7 @@ class RestServer(ThreadingHTTPServer):
         self.models = models
         self.monitor = monitor
         self.settings = settings
+        self.closing = False
         self._running = 0
         self._changed = threading.Condition()
         super().__init__(("127.0.0.1", port), _Handler)
@@ -193,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         too_large = _Refused(413, f"The body is larger than {max_bytes} bytes")
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             body = b""
-            while size := int(self.rfile.readline(32).split(b";")[0], 16):
+            while size := _chunk_size(self.rfile.readline(32)):
                 if len(body) + size > max_bytes:
                     raise too_large
                 body += self.rfile.read(size)
@@ -225,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Access-Control-Allow-Origin", "*")
             self.send_header("Access-Control-Allow-Methods", "POST, GET")
             self.send_header("Access-Control-Allow-Headers", "Content-Type")
+        self.close_connection = self.close_connection or self.server.closing
         if self.close_connection:
             self.send_header("Connection", "close")
         self._headers_buffer.append(b"\r\n")  # type: ignore[attr-defined]
@@ -234,6 +236,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Requests are not logged, as in TensorFlow Serving."""
         log.debug(format, *args)
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    if not re.fullmatch(rb"[0-9a-fA-F]{1,16}", digits):
+        raise _Refused(400, "A chunk of the body has no size")
+    return int(digits, 16)
 
 
 class _Refused(Exception):

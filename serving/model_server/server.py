@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
@@ -39,8 +40,8 @@ GRACE_SECONDS = 5.0
 CANNOT_START = 255
 
 
-def serve(options: Options) -> int:
-    """Runs until SIGTERM or SIGINT. Returns the exit code."""
+def serve(options: Options) -> NoReturn:
+    """Runs until SIGTERM or SIGINT, then ends the process with its exit code."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s model_server] %(message)s"
     )
@@ -54,11 +55,13 @@ def serve(options: Options) -> int:
     stop.wait()
     if starter.failure is not None:
         print(f"Failed to start server. Error: {starter.failure}", flush=True)
-        return CANNOT_START
-    starter.end()
-    log.info("Stopped")
+        code = CANNOT_START
+    else:
+        starter.end()
+        log.info("Stopped")
+        code = 0
     sys.stderr.flush()
-    os._exit(0)  # threads inside TensorFlow would make an orderly end wait for a graph that hangs
+    os._exit(code)  # threads inside TensorFlow would make an orderly end wait for a graph that hangs
 
 
 class _Starter:
@@ -91,9 +94,9 @@ class _Starter:
         most_bytes = dict(arguments).get("grpc.max_receive_message_length", MOST_MESSAGE_BYTES)
         prometheus_path = _prometheus_path(options)
         self.models = models = Models(_loading(options, monitor))
-        models.reload(config)
         if options.file_system_poll_wait_seconds:
             _every(options.file_system_poll_wait_seconds, models.poll)
+        models.reload(config)
         if options.model_config_file and options.model_config_file_poll_wait_seconds:
             _every(options.model_config_file_poll_wait_seconds, lambda: _reload(models, options.model_config_file))
         self.grpc = grpc_service.build(
@@ -137,6 +140,7 @@ class _Starter:
         deadline = time.monotonic() + GRACE_SECONDS
         stopped = self.grpc.stop(GRACE_SECONDS) if self.grpc else None
         if self.rest:
+            self.rest.closing = True
             self.rest.shutdown()
             self.rest.server_close()
         if self.models:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import socket
 import subprocess
 
 import grpc
@@ -370,6 +371,22 @@ def test_a_chunked_body_is_read(rest):
     response = rest.post(PREDICT, content=iter([body[:10], body[10:500], body[500:]]))
 
     assert response.status_code == 200
+
+
+def test_a_caller_that_speaks_no_http_disturbs_nobody(addresses, rest):
+    host, _, port = addresses[1].rpartition(":")
+    for rubbish in (
+        b"\0\xff" * 100,
+        b"POST /v1/models/x:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello",
+        b"POST /v1/models/x:predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET " + b"/" * 100_000,
+    ):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(rubbish)
+            connection.shutdown(socket.SHUT_WR)
+            assert not connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+    assert rest.get(f"/v1/models/{MODEL}").status_code == 200
 
 
 def test_curl_is_answered(addresses):

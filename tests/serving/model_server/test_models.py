@@ -301,6 +301,20 @@ def test_a_model_none_of_whose_versions_loads_is_an_error_at_the_start(served):
         served.models.reload(served.config())
 
 
+def test_the_start_waits_for_the_first_version(served):
+    shutil.rmtree(served.folder / "1")
+    starting = threading.Thread(target=served.models.reload, args=(served.config(),))
+    starting.start()
+    starting.join(0.2)
+    assert starting.is_alive()
+
+    served.add(1)
+    served.models.poll()
+    starting.join(20)
+
+    assert served.number() == 1
+
+
 def test_warm_up_requests_run_before_a_version_serves(served):
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
