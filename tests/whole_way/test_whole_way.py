@@ -11,17 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 
-from pipelines import registry
+from pipelines import stages
 from pipelines.demo import unseen_claims
 from pipelines.prefect_server import free_port
 from pipelines.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-PARAMS = {
-    "split": {"salt": "six", "validation": 0.3, "test": 0.3, "new_products": 0.34},
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+PARAMS: dict[str, dict] = {
+    "split": {"salt": "six-0", "validation": 0.3, "test": 0.3, "new_products": 0.34},
     "validate": {"workers": 2},
     "train": {"epochs": 4, "products_per_step": 4, "latent_size": 32, "validate_every": 0},
     "evaluate": {"bootstrap": 20},
@@ -29,7 +33,9 @@ PARAMS = {
 }
 
 
-def photoproof(workspace: Workspace, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+def photoproof(
+    workspace: Workspace, *words: str, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command as a person would; whatever its outcome, nobody sees a traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "photoproof", *words],
@@ -54,10 +60,8 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first six products of the sample, and what was taken of them."""
-    from pipelines.sample import draw_sample
-
     folder = tmp_path_factory.mktemp("catalogue") / "sample"
-    draw_sample(folder)
+    subprocess.run([sys.executable, "-m", "photoproof", "sample", str(folder)], check=True, capture_output=True)
     with open(folder / "catalogue.csv", newline="") as file:
         products = list(csv.DictReader(file))[:6]
     kept = {row["product_id"] for row in products}
@@ -89,22 +93,18 @@ def copied(trained: Workspace, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "copy")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(trained: Workspace) -> Iterator[str]:
-    """The workspace's model server, as `photoproof serve` starts it."""
+    """The address of the workspace's model server with version 1 promoted, started as a user would."""
+    photoproof(trained, "promote", "1")
+    photoproof(trained, "deploy")
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "photoproof", "serve", "--port", str(port), "--rest-port", str(free_port())],
-        cwd=trained.root,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    address = f"grpc://127.0.0.1:{port}"
+    words = ["serve", "--port", str(port), "--rest-port", str(free_port())]
+    process = subprocess.Popen([sys.executable, "-m", "photoproof", *words], cwd=trained.root, stdout=subprocess.PIPE)
+    assert process.stdout
     try:
-        wait_until(lambda: subprocess.run(
-            [sys.executable, "-m", "photoproof", "status", "--server", address], capture_output=True
-        ).returncode == 0)
-        yield address
+        assert b"serve: " in process.stdout.readline()
+        yield f"grpc://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
@@ -118,48 +118,129 @@ def test_a_retraining_leaves_data_model_report_and_commits(trained: Workspace) -
         "models/saved_model/saved_model.pb",
     ):
         assert (trained.root / left).is_file(), left
-    said = subprocess.run(["git", "log", "--format=%s"], cwd=trained.root, capture_output=True, text=True, check=True)
-    assert [line.split(":")[0] for line in said.stdout.splitlines()][:2] == ["Retrain", said.stdout.splitlines()[1].split(":")[0]]
-    assert "Data version" in said.stdout
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=trained.root, capture_output=True, text=True)
-    assert status.stdout == ""
+    subjects = git(trained, "log", "--format=%s").splitlines()
+    assert [subject.split(":")[0].split(" ")[0] for subject in subjects] == ["Retrain", "Data", "A"]
+    assert git(trained, "status", "--porcelain") == ""
     assert list((trained.state / "store").rglob("*.dir"))
 
 
 def test_nothing_new_trains_nothing_and_registers_nothing(trained: Workspace) -> None:
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=trained.root, capture_output=True).stdout
+    head = git(trained, "rev-parse", "HEAD")
     again = json.loads(photoproof(trained, "retrain", "--json").stdout)
     assert not again["new"]
-    assert [line for line in again["lines"] if line.endswith("nothing new")] == [
-        f"{stage}: nothing new" for stage in ("validate", "train", "evaluate", "export")
-    ]
-    assert subprocess.run(["git", "rev-parse", "HEAD"], cwd=trained.root, capture_output=True).stdout == head
+    assert again["version"] == 1
+    nothing_new = [f"{stage}: nothing new" for stage in ("validate", "train", "evaluate", "export")]
+    assert again["lines"][:4] == nothing_new
+    assert git(trained, "rev-parse", "HEAD") == head
 
 
-def test_a_promoted_version_answers_for_claims_on_unseen_photos(trained: Workspace, server_deployed: str) -> None:
+def test_a_promoted_version_answers_for_claims_on_unseen_photos(trained: Workspace, server: str) -> None:
+    codes = {"match": 0, "mismatch": 3, "review": 4}
     for claim in unseen_claims(trained, pairs=2):
-        done = subprocess.run(
-            [sys.executable, "-m", "photoproof", "verify", "--server", server_deployed, "--json",
-             str(claim.original), str(claim.photo)],
-            capture_output=True, text=True,
-        )
+        words = ["verify", "--server", server, "--json", str(claim.original), str(claim.photo)]
+        done = subprocess.run([sys.executable, "-m", "photoproof", *words], capture_output=True, text=True)
         verdict = json.loads(done.stdout)
-        assert verdict["outcome"] in ("match", "mismatch", "review")
-        assert done.returncode == {"match": 0, "mismatch": 3, "review": 4}[verdict["outcome"]]
+        assert done.returncode == codes[verdict["outcome"]]
         assert verdict["model_version"] == 1
-        assert verdict["model_id"]
+        assert verdict["reject_at"] <= verdict["accept_at"]
 
 
-@pytest.fixture
-def deployed(trained: Workspace) -> Workspace:
-    photoproof(trained, "promote", "1")
-    photoproof(trained, "deploy")
-    return trained
+def test_the_catalogue_picture_itself_is_identical(trained: Workspace, server: str) -> None:
+    claim = unseen_claims(trained, pairs=1)[0]
+    photoproof(trained, "verify", "--server", server, str(claim.original), str(claim.original), code=5)
 
 
-@pytest.fixture
-def server_deployed(deployed: Workspace, server: str) -> str:
-    return server
+def test_a_model_left_by_hand_is_registered_and_its_version_is_the_next(copied: Workspace) -> None:
+    turned = PARAMS | {"evaluate": {"bootstrap": 20, "prior_match": 0.5}}
+    copied.params.write_text(yaml.safe_dump(turned))
+    dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
+    subprocess.run(dvc, cwd=copied.root, env=stages.stage_environment(copied), check=True, capture_output=True)
+    outcome = json.loads(photoproof(copied, "retrain", "--json").stdout)
+    assert outcome["lines"][0] == "validate: nothing new"
+    assert outcome["lines"][3] == "export: nothing new"
+    assert (outcome["new"], outcome["version"]) == (True, 2)
+    assert git(copied, "status", "--porcelain") == ""
+
+
+def test_a_retraining_killed_in_training_ends_in_the_same_state_when_started_again(copied: Workspace) -> None:
+    copied.params.write_text(yaml.safe_dump(PARAMS | {"train": PARAMS["train"] | {"seed": 2, "epochs": 200}}))
+    process = subprocess.Popen([sys.executable, "-m", "photoproof", "retrain"], cwd=copied.root, stderr=subprocess.PIPE)
+    wait_until(lambda: training_in(copied))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not training_in(copied))
+    copied.params.write_text(yaml.safe_dump(PARAMS | {"train": PARAMS["train"] | {"seed": 2}}))
+    outcome = json.loads(photoproof(copied, "retrain", "--json").stdout)
+    assert outcome["new"]
+    assert git(copied, "status", "--porcelain") == ""
+    assert json.loads(photoproof(copied, "retrain", "--json").stdout)["new"] is False
+
+
+def test_a_run_cancelled_in_prefect_stops_its_training(copied: Workspace) -> None:
+    copied.params.write_text(yaml.safe_dump(PARAMS | {"train": PARAMS["train"] | {"seed": 3, "epochs": 2000}}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "photoproof", "retrain"], cwd=copied.root, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: training_in(copied))
+    url = (copied.state / "prefect" / "server.pid").read_text().split()[1]
+    runs = httpx.post(f"{url}/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}).json()
+    assert len(runs) == 1
+    cancel = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    httpx.post(f"{url}/flow_runs/{runs[0]['id']}/set_state", json=cancel).raise_for_status()
+    cancelled = time.monotonic()
+    wait_until(lambda: not training_in(copied), seconds=30)
+    assert time.monotonic() - cancelled < 30
+    said = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 130
+    assert said[-1] == "photoproof: train: stopped before its end, because the run was cancelled"
+    assert not json.loads((copied.root / ".dvc" / "tmp" / "rwlock").read_text() or "{}")
+
+
+def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(tmp_path / "clone")], check=True)
+    clone = Workspace(tmp_path / "clone")
+    for words in (["pull", "--quiet", "data.dvc"], ["repro", "--quiet", "--single-item", "validate"]):
+        dvc = [sys.executable, "-m", "dvc", *words]
+        subprocess.run(dvc, cwd=clone.root, env=stages.stage_environment(clone), check=True, capture_output=True)
+    assert git(clone, "status", "--porcelain") == "?? dvc.lock\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["import", "nowhere"], "nowhere"),
+        (["retrain"], "photoproof import"),
+        (["retrain", "--no-ingest"], "data.dvc"),
+        (["params", "use", "nosuch"], "default"),
+        (["serve"], "photoproof promote"),
+    ],
+)
+def test_what_a_person_got_wrong_is_one_line_and_exit_code_2(workspace: Workspace, words: list[str], says: str) -> None:
+    assert says in one_line(photoproof(workspace, *words, code=2))
+
+
+def test_an_unknown_key_in_params_is_one_line_before_anything_starts(workspace: Workspace) -> None:
+    workspace.params.write_text("train: {epoch: 3}\n")
+    line = one_line(photoproof(workspace, "retrain", code=2))
+    assert line == f"photoproof: {workspace.params}: unknown key train.epoch; the nearest known one is epochs"
+    assert not (workspace.state / "prefect").exists()
+
+
+def git(workspace: Workspace, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=workspace.root, capture_output=True, text=True, check=True).stdout
+
+
+def training_in(workspace: Workspace) -> bool:
+    """Whether a training process works in the workspace."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"training.train" in words and Path(os.readlink(entry / "cwd")) == workspace.root:
+                    return True
+            except OSError:
+                continue
+    return False
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
