@@ -1,60 +1,83 @@
-"""`photoproof promote`, `candidate`, `deploy` and `serve`, as a person types them."""
+"""`photoproof candidate`, `promote`, `deploy` and `serve`: what they print."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
 from pipelines import registry
+from pipelines.commands import models
 
 
-@pytest.fixture
-def photoproof(workspace):
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "photoproof", *words],
-            cwd=workspace.root,
-            env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
+@pytest.fixture(autouse=True)
+def here(workspace, monkeypatch):
+    monkeypatch.setenv("PHOTOPROOF_WORKSPACE", str(workspace.root))
 
 
-@pytest.mark.slow
-def test_from_a_version_to_what_serves(photoproof, register, workspace):
-    register("m-one")
-
-    refused = photoproof("serve")
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines() == [
+def test_serving_before_anything_is_deployed_is_one_line_and_exit_code_2(workspace):
+    done = subprocess.run([sys.executable, "-m", "photoproof", "serve"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
         "photoproof: nothing is deployed yet: first `photoproof promote VERSION`, then `photoproof deploy`"
     ]
 
-    refused = photoproof("promote", "9")
-    assert refused.returncode == 7
-    assert refused.stderr.splitlines() == ["photoproof: product-encoder has no version 9; its versions: 1"]
 
-    decided = photoproof("candidate", "--json")
-    assert json.loads(decided.stdout)["accepted"] is True
-    assert registry.versions_by_alias(workspace) == {"challenger": 1}
+def test_candidate_decides_about_the_newest_version(register, workspace, capsys):
+    register("m-one", auc=0.5)
+    register("m-two")
+    models.candidate(as_json=True)
+    decision = json.loads(capsys.readouterr().out)
+    assert (decision["version"], decision["accepted"]) == (2, True)
 
-    done = photoproof("promote", "challenger")
-    assert done.stdout == "promote: champion is version 1; `photoproof deploy` serves it\n"
 
-    done = photoproof("deploy", "--dry-run")
-    assert done.stdout.splitlines()[0] == "would fetch version 1 from MLflow"
+def test_candidate_can_be_asked_about_any_version(register, workspace, capsys):
+    register("m-one", auc=0.5)
+    register("m-two")
+    models.candidate(1)
+    assert "product-encoder version 1: refused" in capsys.readouterr().out
 
-    done = photoproof("deploy", "--json")
-    assert json.loads(done.stdout)["labels"] == {"stable": 1, "canary": 1}
 
-    done = photoproof("deploy")
-    served = "canary is version 1, stable is version 1; no server runs: `photoproof serve` starts one"
-    assert done.stdout == f"deploy: nothing to do; {served}\n"
-    assert done.stderr == ""
+def test_candidate_without_a_version_says_what_registers_one(workspace):
+    with pytest.raises(registry.VersionNotFound, match="photoproof retrain"):
+        models.candidate()
+
+
+def test_promote_says_which_version_the_alias_names_now_and_named_before(register, workspace, capsys):
+    register("m-one")
+    register("m-two")
+    models.promote("1")
+    models.promote("2")
+    assert capsys.readouterr().out.splitlines() == [
+        "promote: champion is version 1; `photoproof deploy` serves it",
+        "promote: champion is version 2 (before: version 1); `photoproof deploy` serves it",
+    ]
+
+
+def test_a_dry_run_lists_what_deploy_would_do(register, workspace, capsys):
+    register("m-one")
+    registry.promote(workspace, 1)
+    models.deploy(dry_run=True)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "would fetch version 1 from MLflow",
+        "would write models.config: add version 1",
+        "would write models.config: stable is version 1",
+    ]
+
+
+def test_deploy_as_json_is_one_object_on_stdout(register, workspace, capsys):
+    register("m-one")
+    registry.promote(workspace, 1)
+    models.deploy(as_json=True)
+    assert json.loads(capsys.readouterr().out)["labels"] == {"stable": 1}
+
+
+def test_deploying_again_says_what_serves_and_that_nothing_is_to_do(register, workspace, capsys):
+    register("m-one")
+    registry.promote(workspace, 1)
+    models.deploy()
+    capsys.readouterr()
+    models.deploy()
+    assert capsys.readouterr().out == (
+        "deploy: nothing to do; stable is version 1; no server runs: `photoproof serve` starts one\n"
+    )
