@@ -79,7 +79,7 @@ class Train:
     precision: str = "float32"
     """Of the steps' arithmetic: "float32" or "mixed_bfloat16"; what is saved computes in float32."""
     validate_every: int = 7
-    """Epochs between looks at the validation split, which steer nothing and are logged."""
+    """Epochs between looks at the validation split, which steer nothing and are logged; 0: only one, at the end."""
     checkpoint_every: int = 60
     """Seconds between checkpoints."""
     cache_gigabytes: float = 2.0

@@ -165,7 +165,8 @@ def _run_steps(
             if ends_epoch:
                 epoch = progress.step // per_epoch
                 measured = means
-                if epoch % settings.validate_every == 0 or progress.step == steps:
+                every = settings.validate_every or steps  # 0: only at the end
+                if epoch % every == 0 or progress.step == steps:
                     measured = measured | look.aucs()
                 progress.history.append({"epoch": epoch, **measured})
                 now = time.monotonic()

@@ -29,6 +29,7 @@ PARAMS: dict[str, dict] = {
     "validate": {"workers": 2},
     "train": {"epochs": 4, "products_per_step": 4, "latent_size": 32, "validate_every": 0},
     "evaluate": {"bootstrap": 20},
+    "export": {"max_pixels": 25_000_000},
     "candidate": {"min_auc": 0.0, "min_new_auc": 0.0, "max_eer": 1.0, "min_share_decided": 0.0},
 }
 
