@@ -53,7 +53,10 @@ def deploy(
     elif dry_run:
         for step in done.plan.steps:
             typer.echo(f"would {step}")
-        typer.echo(f"deploy: {f'{len(done.plan.steps)} steps' if done.plan.steps else 'nothing'} to do; {done}")
+        count = len(done.plan.steps)
+        typer.echo(
+            f"deploy: {count} step{'s' if count > 1 else ''} to do" if count else f"deploy: nothing to do; {done}"
+        )
     else:
         typer.echo(f"deploy: {'' if done.plan.steps else 'nothing to do; '}{done}")
 
