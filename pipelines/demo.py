@@ -83,13 +83,14 @@ def unseen_claims(workspace: Workspace, pairs: int = 5) -> list[Claim]:
     spread = photos.groupby("product_id", sort=False).cumcount()
     chosen = photos.assign(turn=spread).sort_values(["turn", "order"]).head(2 * pairs)
     claims = []
-    for number, photo in enumerate(chosen.itertuples(index=False)):
-        truth = str(photo.product_id)
+    for number, (photo_id, truth, path) in enumerate(
+        zip(chosen.picture_id, chosen.product_id, chosen.path, strict=True)
+    ):
         claimed = truth if number < pairs else _other_product(originals, truth, alike=number % 2 == 0)
         claims.append(
             Claim(
-                str(photo.picture_id),
-                workspace.data / str(photo.path),
+                photo_id,
+                workspace.data / path,
                 claimed,
                 workspace.data / str(originals.at[claimed, "path"]),
                 claimed == truth,

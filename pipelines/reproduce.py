@@ -18,13 +18,14 @@ def reproduce(stage: str, result: Path) -> int:
     from dvc.exceptions import DvcException
     from dvc.logger import setup as setup_logging
     from dvc.repo import Repo
+    from dvc.repo.reproduce import reproduce as reproduce_with_dvc
 
     setup_logging(logging.ERROR)  # what ran is said by whoever started this
 
     said: dict[str, object]
     try:
         with Repo() as repo:
-            said = {"ran": bool(repo.reproduce(stage, single_item=True))}
+            said = {"ran": bool(reproduce_with_dvc(repo, [stage], single_item=True))}
     except DvcException as error:
         said = {"error": _reason(error)}
     result.write_text(json.dumps(said))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -39,11 +40,11 @@ class Retraining:
     lines: tuple[str, ...]
 
 
-def finish_cancelled(flow: Any, run: FlowRun, state: State) -> None:
+def finish_cancelled(flow: Any, flow_run: FlowRun, state: State) -> None:
     """Give a run whose stage was stopped the state that was asked for."""
     if isinstance(state.result(raise_on_failure=False), stages.StageStopped):
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(run.id, Cancelled(message="Cancelled; its stage was stopped."), force=True)
+            client.set_flow_run_state(flow_run.id, Cancelled(message="Cancelled; its stage was stopped."), force=True)
 
 
 @flow(name="retrain", on_failure=[finish_cancelled])
@@ -166,7 +167,7 @@ def say(line: str) -> None:
 
 
 def _cancelled() -> Callable[[], bool]:
-    run_id = this_run.get_id()
+    run_id = UUID(this_run.get_id())
     asked = time.monotonic()
 
     def cancelled() -> bool:

@@ -78,13 +78,14 @@ def assign_splits(pictures: pd.DataFrame, split: Split) -> pd.DataFrame:
     """
     held_out = split.validation + split.test
     known, splits = [], []
-    for row in pictures.itertuples(index=False):
-        at = hash_to_unit(split.salt, "product", str(row.product_id))
+    columns = pictures[["role", "picture_id", "product_id", "scene"]]
+    for role, picture_id, product_id, given in columns.itertuples(index=False, name=None):
+        at = hash_to_unit(split.salt, "product", product_id)
         known.append(at >= split.new_products)
         if not known[-1]:
             at *= held_out / split.new_products
-        elif row.role == "photo":
-            scene = scene_of(str(row.picture_id), _text(row.scene), split.scene_run)
+        elif role == "photo":
+            scene = scene_of(picture_id, _text(given), split.scene_run)
             at = hash_to_unit(split.salt, "scene", scene)
         else:
             at = 1.0

@@ -1,8 +1,10 @@
 """Commands that run flows and their servers, and turn their knobs: retrain, prefect, mlflow, params."""
 
+import contextlib
 import dataclasses
 import json
 import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -23,7 +25,8 @@ def retrain(
 
     workspace = Workspace.here()
     read_params(workspace.params)
-    with prefect_api(workspace):
+    lines_to = sys.stderr if as_json else sys.stdout
+    with prefect_api(workspace), contextlib.redirect_stdout(lines_to):
         from pipelines.retrain import retrain as flow
 
         outcome = flow(workspace.root, from_database=ingest)
@@ -48,7 +51,6 @@ def mlflow(
 ) -> None:
     """Run the tracking server and registry of this workspace in the foreground, until Ctrl-C."""
     import os
-    import sys
 
     workspace = Workspace.here()
     store = workspace.state / "mlflow"
