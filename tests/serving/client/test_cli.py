@@ -1,6 +1,7 @@
 """The command `photoproof`: what it prints, how it ends, and the commands that others add."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -100,7 +101,8 @@ def test_a_report_shows_both_pictures_and_the_score(told_server, pair, tmp_path,
     assert report.size == (1200, 880)
     red = (192, 54, 44)
     assert report.getpixel((600, 4)) == red, "the outcome's colour at the top"
-    assert report.getpixel((48 + 1104 // 4, 690)) == red, "the mark at a quarter of the scale"
+    place = 0.5 + math.log(0.25 / 0.75) / (2 * math.log(0.9995 / 0.0005))
+    assert report.getpixel((48 + round(1104 * place), 684)) == red, "the mark at a quarter, by log-odds"
     for file, left in zip(pair, (48, 616), strict=True):
         shown = report.crop((left + 100, 184 + 100, left + 436, 184 + 320)).resize((8, 8))
         # Three times as large, 360 x 270, in the middle of a frame of 536 x 420.

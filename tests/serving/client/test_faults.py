@@ -193,7 +193,10 @@ def test_an_answer_that_is_no_verdict_is_server_error(told_server, pair, changes
         verifier.verify(*pair)
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED], ids=str)
+BUSY = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED]
+
+
+@pytest.mark.parametrize("code", BUSY, ids=str)
 def test_a_busy_server_is_asked_again(told_server, pair, good, code):
     told_server.answers[PREDICT] = told_to_refuse(3, code, good)
     with Verifier(told_server.url, timeout=30) as verifier:

@@ -37,6 +37,7 @@ class GrpcTransport:
             else grpc.insecure_channel(server.target, options=_OPTIONS)
         )
         self._metadata = _metadata(server)
+        self._closed = False
 
     def send(self, call: Call, timeout: float) -> Answer:
         """The answer within `timeout` seconds; raises Refused."""
@@ -44,11 +45,12 @@ class GrpcTransport:
         try:
             message = self._channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _refused(error) from error
+            raise _refused(error, self._closed) from error
         return wire.decode(call, message)
 
     def close(self) -> None:
         """Closes the channel."""
+        self._closed = True
         self._channel.close()
 
 
@@ -62,6 +64,7 @@ class AsyncGrpcTransport:
             else grpc.aio.insecure_channel(server.target, options=_OPTIONS)
         )
         self._metadata = _metadata(server)
+        self._closed = False
 
     async def send(self, call: Call, timeout: float) -> Answer:
         """The answer within `timeout` seconds; raises Refused."""
@@ -69,11 +72,12 @@ class AsyncGrpcTransport:
         try:
             message = await self._channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _refused(error) from error
+            raise _refused(error, self._closed) from error
         return wire.decode(call, message)
 
     async def close(self) -> None:
         """Closes the channel."""
+        self._closed = True
         await self._channel.close()
 
 
@@ -86,5 +90,8 @@ def _metadata(server: Server) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {server.token}"),) if server.token else ()
 
 
-def _refused(error: Any) -> Refused:
-    return Refused(error.code().name, error.details() or "")
+def _refused(error: Any, closed: bool) -> Refused:
+    code, words = error.code().name, error.details() or ""
+    if code == "CANCELLED" and not closed:  # not by us: a server that stops drops its calls so
+        return Refused("UNAVAILABLE", words or "the server dropped the call")
+    return Refused(code, words)

@@ -2,9 +2,9 @@
 
 Both pictures are looked at in the same size, 32 x 32 pixels with smoothing, which a copy survives: saved again at lower
 quality, in another format, smaller or larger. numpy.array_equal finds the lossless copy, numpy.allclose the other ones,
-with an absolute tolerance of 24 of 255. Measured on the 65 originals and 2,378 photos of the
-Grocery Store Dataset: 95 % of the copies at JPEG quality 50, as WebP or at half size stay within 25, while no two
-originals came closer than 111, and no photo to any original closer than 192.
+with an absolute tolerance of 24 of 255. Measured on the 65 originals and 2,378 photos of the Grocery Store Dataset:
+every copy saved again at JPEG quality 50 to 90, as WebP or PNG or six times as large is found, and 98 % of those at
+half size, while no two originals came closer than 109, and no photo to any original closer than 192.
 """
 
 from __future__ import annotations

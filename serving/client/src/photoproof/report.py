@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from photoproof.errors import PhotoproofError
 from photoproof.pictures import Picture, prepare
-from photoproof.verdict import Verdict
+from photoproof.verdict import Verdict, told_apart
 
 _WIDTH, _HEIGHT, _EDGE, _GAP = 1200, 880, 48, 32
 _PICTURES_AT, _PICTURE_HEIGHT = 184, 420
-_SCALE_AT, _SCALE_HEIGHT = 700, 26
+_SCALE_AT, _SCALE_HEIGHT = 694, 26
+_SCALE_TO, _TICKS = 0.9995, (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 _PAPER, _INK, _PALE, _LINE, _MAT = "#ffffff", "#1b1f24", "#667080", "#d5dae1", "#f2f4f7"
 _COLOURS = {"match": "#1a7f4b", "mismatch": "#c0362c", "review": "#b06f00", "identical": "#5b4bb3"}
 _TINTS = {"mismatch": "#f1c9c5", "review": "#f6dfb3", "match": "#bfe3cf"}
@@ -79,7 +81,7 @@ def _draw_scale(pen: ImageDraw.ImageDraw, probability: float, reject_at: float, 
     left, right, bottom = _EDGE, _WIDTH - _EDGE, _SCALE_AT + _SCALE_HEIGHT
 
     def x(value: float) -> float:
-        return left + (right - left) * min(1.0, max(0.0, value))
+        return left + (right - left) * _place(value)
 
     zones = (("mismatch", 0.0, reject_at), ("review", reject_at, accept_at), ("match", accept_at, 1.0))
     for outcome, start, end in zones:
@@ -88,23 +90,33 @@ def _draw_scale(pen: ImageDraw.ImageDraw, probability: float, reject_at: float, 
             middle = ((x(start) + x(end)) / 2, (_SCALE_AT + bottom) / 2)
             pen.text(middle, outcome, font=_font(16), fill=_COLOURS[outcome], anchor="mm")
     for value in (reject_at, accept_at):
-        pen.line((x(value), _SCALE_AT - 4, x(value), bottom + 6), fill=_INK, width=2)
-    _label_thresholds(pen, x(reject_at), x(accept_at), reject_at, accept_at, bottom + 10)
+        pen.line((x(value), _SCALE_AT - 4, x(value), bottom + 30), fill=_INK, width=2)
+    told, reject, accept = told_apart(probability, reject_at, accept_at)
+    _label_thresholds(pen, x(reject_at), x(accept_at), f"mismatch below {reject}", f"match from {accept}", bottom + 30)
+    for value in _TICKS:
+        pen.line((x(value), bottom, x(value), bottom + 5), fill=_PALE)
+        if all(abs(x(value) - x(threshold)) > 24 for threshold in (reject_at, accept_at)):
+            pen.text((x(value), bottom + 8), f"{value:g}", font=_font(13), fill=_PALE, anchor="ma")
 
     tip = _SCALE_AT - 3
     pen.polygon([(x(probability), tip), (x(probability) - 11, tip - 18), (x(probability) + 11, tip - 18)], fill=colour)
-    told = f"probability {probability:.3f}"
+    told = f"probability {told}"
     half = pen.textlength(told, font=_font(24)) / 2
     centre = min(max(x(probability), left + half), right - half)
     pen.text((centre, tip - 24), told, font=_font(24), fill=colour, anchor="ms")
 
 
+def _place(probability: float) -> float:
+    """Where a probability stands on the scale, 0 to 1: by its log-odds, as thresholds are often close to 0 and 1."""
+    within = min(max(probability, 1 - _SCALE_TO), _SCALE_TO)
+    return 0.5 + math.log(within / (1 - within)) / (2 * math.log(_SCALE_TO / (1 - _SCALE_TO)))
+
+
 def _label_thresholds(
-    pen: ImageDraw.ImageDraw, reject_x: float, accept_x: float, reject_at: float, accept_at: float, top: float
+    pen: ImageDraw.ImageDraw, reject_x: float, accept_x: float, reject: str, accept: str, top: float
 ) -> None:
     """Names both thresholds below the scale, left and right of their marks, moved apart where they would meet."""
     font = _font(16)
-    reject, accept = f"mismatch below {reject_at:.3f}", f"match from {accept_at:.3f}"
     reject_length, accept_length = pen.textlength(reject, font=font), pen.textlength(accept, font=font)
     accept_left = min(accept_x, _WIDTH - _EDGE - accept_length)
     reject_left = max(_EDGE, min(reject_x, accept_left - 16) - reject_length)

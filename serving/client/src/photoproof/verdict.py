@@ -64,8 +64,18 @@ class ServerStatus:
 
 def decide(probability: float, accept_at: float, reject_at: float) -> tuple[Outcome, str]:
     """The outcome for a probability under both thresholds, and the reason in words."""
+    told, accept, reject = told_apart(probability, accept_at, reject_at)
     if probability >= accept_at:
-        return "match", f"probability {probability:.3f} is at or above {accept_at:.3f}"
+        return "match", f"probability {told} is at or above {accept}"
     if probability < reject_at:
-        return "mismatch", f"probability {probability:.3f} is below {reject_at:.3f}"
-    return "review", f"probability {probability:.3f} is between {reject_at:.3f} and {accept_at:.3f}"
+        return "mismatch", f"probability {told} is below {reject}"
+    return "review", f"probability {told} is between {reject} and {accept}"
+
+
+def told_apart(*numbers: float) -> tuple[str, ...]:
+    """Numbers from 0 to 1 with as many digits, at least three, as tell those that differ apart."""
+    for digits in range(3, 9):
+        told = tuple(f"{number:.{digits}f}" for number in numbers)
+        if len(set(told)) == len(set(numbers)):
+            return told
+    return tuple(str(number) for number in numbers)
