@@ -99,17 +99,22 @@ def _scratch(train: Train, pretrained: bool) -> keras.Model:
         x = _conv_norm(x, channels)
         x = keras.layers.ReLU()(keras.layers.Add()([_conv_norm(x, channels, relu=False), came]))
     pooled = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
-    return keras.Model(pictures, _latent(keras.layers.Concatenate()(pooled), train), name="encoder")
+    x = _centred(keras.layers.Concatenate()(pooled))
+    return keras.Model(pictures, _latent(x, train), name="encoder")
 
 
 def _pretrained(train: Train, pretrained: bool) -> keras.Model:
     backbone = efficientnet_lite0(train.image_size)
     if pretrained:
         load_imagenet(backbone, Path(train.weights) if train.weights else None)
-    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
-    x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, dtype="float32")(x)
+    x = _centred(keras.layers.GlobalAveragePooling2D()(backbone.output))
     x = keras.layers.Dropout(0.2, seed=train.seed)(x)
     return keras.Model(backbone.input, _latent(x, train), name="encoder")
+
+
+def _centred(x: Any) -> Any:
+    """What pictures have in common goes; else all cosines begin near 1, and learning with it."""
+    return keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, dtype="float32")(x)
 
 
 def _latent(x: Any, train: Train) -> Any:
@@ -123,9 +128,12 @@ def _decoder(train: Train) -> keras.Model:
     x = keras.layers.Rescaling(train.latent_size**0.5)(latents)  # entries of about 1 instead of a unit vector's
     x = keras.layers.Dense(side * side * 128, activation="relu")(x)
     x = keras.layers.Reshape([side, side, 128])(x)
-    for channels in (64, 48, 24):
+    for channels in (48, 32, 16):
         x = keras.layers.Conv2D(channels, 3, padding="same", activation="relu")(keras.layers.UpSampling2D()(x))
-    x = keras.layers.Conv2D(3, 3, padding="same")(keras.layers.UpSampling2D()(x))
+    half = train.decoded_size // 2
+    x = keras.layers.Conv2D(12, 3, padding="same")(x)  # four pixels at each place, for a quarter of the work
+    x = keras.layers.Permute([1, 3, 2, 4, 5])(keras.layers.Reshape([half, half, 2, 2, 3])(x))
+    x = keras.layers.Reshape([train.decoded_size, train.decoded_size, 3])(x)
     return keras.Model(latents, keras.layers.Activation("sigmoid", dtype="float32")(x), name="decoder")
 
 

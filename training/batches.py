@@ -35,6 +35,27 @@ REPRODUCED = Camera(
 )
 """What happens to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
 
+RETAKEN = Camera(
+    background=0.0,
+    rotation=0.15,
+    zoom_out=0.8,
+    zoom_in=1.2,
+    shift=0.08,
+    perspective=0.1,
+    exposure=0.25,
+    white_balance=0.08,
+    contrast=0.15,
+    saturation=0.2,
+    gradient=0.2,
+    glare=0.1,
+    hands=0.1,
+    cut_out=0.3,
+    blur=0.006,
+    noise=0.02,
+    jpeg=60,
+)
+"""What is changed in a photo that was really taken: it has its place, its light and its blur already."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -139,11 +160,11 @@ def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int) ->
         picture = tf.cast(cache[number], tf.float32) / 255.0 if held else decode(tf.io.read_file(cache[number]), side)
         picture = tf.ensure_shape(picture, [side, side, 3])
         seed = tf.stack([tf.constant(train.seed, tf.int64), at])
-        seen = tf.cond(
-            tf.math.floormod(at, size) < in_step,
-            lambda: photograph(picture, seed, REPRODUCED),
-            lambda: photograph(picture, seed, Camera()),
-        )
+        taken = number >= catalogue.count
+        drawn = tf.math.floormod(at, size) >= in_step
+        camera = tf.where(taken, 2, tf.where(drawn, 1, 0))
+        ways = [lambda way=way: photograph(picture, seed, way) for way in (REPRODUCED, Camera(), RETAKEN)]
+        seen = tf.switch_case(camera, ways)
         return seen, products[number]
 
     rows = tf.data.Dataset.range(first * size, plan.size)

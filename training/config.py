@@ -71,6 +71,8 @@ class Train:
     head_rate: float = 2e-3
     """Learning rate of the latent's layer and the decoder."""
     weight_decay: float = 0.01
+    beta_2: float = 0.999
+    """AdamW's memory of squared gradients; 0.97 learns faster where there are only a few hundred steps."""
     temperature: float = 0.07
     """Of the classification among originals and of the contrast among a step's pictures."""
     reconstruct_weight: float = 1.0

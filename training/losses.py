@@ -1,13 +1,21 @@
 """What the latent is asked for: to draw the product's original, and to lie near it and far from the others."""
 
+import math
+
+import numpy as np
 import tensorflow as tf
 
+COLLAPSED = 0.99
+"""Mean cosine between two originals from which on latents tell nothing."""
 _NEVER = -1e9
 
 
 def reconstruction(decoded: tf.Tensor, originals: tf.Tensor) -> tf.Tensor:
-    """Mean absolute difference between float [N, s, s, 3] and the product's original, same form."""
-    return tf.reduce_mean(tf.abs(decoded - originals))
+    """Mean squared difference between float [N, s, s, 3] and the product's original, same form.
+
+    Squared: most of an original is white, which is where an absolute difference stays stuck.
+    """
+    return tf.reduce_mean(tf.square(decoded - originals))
 
 
 def classification(
@@ -34,3 +42,15 @@ def contrast(latents: tf.Tensor, products: tf.Tensor, temperature: float) -> tf.
     positives = tf.reduce_sum(tf.cast(same, tf.float32), 1)
     pictures = tf.reduce_sum(tf.cast(positives > 0, tf.float32))
     return -tf.reduce_sum(tf.math.divide_no_nan(likelihood, positives)) / tf.maximum(1.0, pictures)
+
+
+def what_is_wrong(loss: float, latents: np.ndarray) -> str | None:
+    """Name a loss that is no number, or originals' latents (float [M, D], L2-normalised) that are all alike."""
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    count = len(latents)
+    if count >= 2:
+        alike = (float(np.square(latents.sum(0)).sum()) - count) / (count * (count - 1))
+        if alike > COLLAPSED:
+            return f"latents collapsed (the mean cosine between two originals is {alike:.4f})"
+    return None

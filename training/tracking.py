@@ -55,13 +55,15 @@ def setup(root: Path) -> ModuleType:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     import mlflow
 
-    uri = tracking_uri(root)
+    uri, given = tracking_uri(root), os.environ.get("MLFLOW_TRACKING_URI")
     store = root.resolve() / ".photoproof/mlflow"
     store.mkdir(parents=True, exist_ok=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
+    if given is None:  # MLflow sets it, and then it would look like a person's wish, in every workspace
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        local = uri == f"sqlite:///{store / 'mlflow.db'}"  # MLflow sets MLFLOW_TRACKING_URI itself
+        local = uri == f"sqlite:///{store / 'mlflow.db'}"
         try:
             mlflow.create_experiment(EXPERIMENT, artifact_location=(store / "artifacts").as_uri() if local else None)
         except mlflow.MlflowException:

@@ -8,7 +8,6 @@ pictures of one product attract each other. A run that is stopped goes on from i
 """
 
 import json
-import math
 import sys
 import tempfile
 import time
@@ -34,8 +33,8 @@ from training.stage import run_stage
 OUT = Path("models/autoencoder")
 LOSSES = ("loss", "reconstruction", "classification", "contrast")
 _CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "losses", "manifest", "train")
-_COLLAPSED = 0.99
 _CHECK_AFTER = 0.1
+"""Share of the steps before which latents may be alike: they begin so."""
 _MOST_VALIDATED = 512
 
 
@@ -233,7 +232,9 @@ def _new_learner(settings: Train, originals: int, steps: int) -> Learner:
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm
         )
-        optimizer = keras.optimizers.AdamW(cast(Any, schedule), weight_decay=settings.weight_decay)
+        optimizer = keras.optimizers.AdamW(
+            cast(Any, schedule), weight_decay=settings.weight_decay, beta_2=settings.beta_2
+        )
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         optimizer.build(group)
         optimizers.append((optimizer, group))
@@ -252,17 +253,13 @@ def _means(learner: Learner) -> dict[str, float]:
 
 
 def _check(loss: float, learner: Learner, step: int, steps: int) -> None:
-    """Raise TrainingFailed for a loss that is no number, and for originals whose latents are all alike."""
-    tried = "the last checkpoint is kept; lower train.backbone_rate and train.head_rate in params.yaml"
-    if not math.isfinite(loss):
-        raise TrainingFailed(f"the loss is {loss} at step {step}: {tried}")
     latents = learner.bank.numpy()[learner.seen.numpy()]
-    count = len(latents)
-    if count < 2 or step < _CHECK_AFTER * steps:
-        return
-    alike = (float(np.square(latents.sum(0)).sum()) - count) / (count * (count - 1))  # mean cosine between two
-    if alike > _COLLAPSED:
-        raise TrainingFailed(f"collapsed at step {step}: two originals' mean cosine is {alike:.4f}; {tried}")
+    wrong = losses.what_is_wrong(loss, latents if step >= _CHECK_AFTER * steps else latents[:0])
+    if wrong:
+        raise TrainingFailed(
+            f"{wrong} at step {step} of {steps}: the last good checkpoint is kept; "
+            "lower train.backbone_rate and train.head_rate in params.yaml"
+        )
 
 
 class _Validation:
