@@ -22,6 +22,7 @@ import httpx
 from pipelines.workspace import Workspace
 from training import tracking
 from training.errors import BadInput
+from training.stage import hushed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +79,8 @@ def register(workspace: Workspace) -> Registered:
             return Registered(int(known.version), model_id, new=False)
         tags = version_tags(workspace, folder, facts)
         with tracking.run(workspace.root, resume=True) as run_id:
-            logged = _log_model(folder)
+            with hushed():  # MLflow loads what it logged once, and TensorFlow with it
+                logged = _log_model(folder)
         if not _search(client, f"name = '{MODEL}'", models=True):
             client.create_registered_model(MODEL, description="Does this photo show that product?")
         # The tags come with the version, so that a version without its model_id never exists.

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -58,11 +59,12 @@ def unhush() -> None:
         sys.stderr = sys.__stderr__
 
 
-def quiet_tensorflow() -> None:
-    """Import TensorFlow without its chatter; for commands, before anything else imports it."""
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Hush for a `with` block: around the first import of TensorFlow, or a decode of what is known to be broken."""
     hush()
     try:
-        import tensorflow  # noqa: F401
+        yield
     finally:
         unhush()
 

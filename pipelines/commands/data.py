@@ -61,11 +61,8 @@ def sample(
 ) -> None:
     """Draw a small catalogue, always the same for a seed, in the form that `photoproof import` reads."""
     from pipelines.sample import SEED, draw_sample
-    from training.stage import hush, unhush
+    from training.stage import hushed
 
-    hush()
-    try:
+    with hushed():
         drawn = draw_sample(folder, SEED if seed is None else seed)
-    finally:
-        unhush()
     typer.echo(json.dumps(dataclasses.asdict(drawn)) if as_json else f"sample: {drawn} -> {folder}")
