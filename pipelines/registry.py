@@ -78,9 +78,9 @@ def register(workspace: Workspace) -> Registered:
         for known in _search(client, f"name = '{MODEL}' and tags.model_id = '{model_id}'"):
             return Registered(int(known.version), model_id, new=False)
         tags = version_tags(workspace, folder, facts)
-        with tracking.run(workspace.root, resume=True) as run_id:
-            with hushed():  # MLflow loads what it logged once, and TensorFlow with it
-                logged = _log_model(folder)
+        # MLflow loads what it logged once, and TensorFlow with it.
+        with tracking.run(workspace.root, resume=True) as run_id, hushed():
+            logged = _log_model(folder)
         if not _search(client, f"name = '{MODEL}'", models=True):
             client.create_registered_model(MODEL, description="Does this photo show that product?")
         # The tags come with the version, so that a version without its model_id never exists.
