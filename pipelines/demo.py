@@ -39,8 +39,15 @@ class Claim:
     photo_id: str
     photo: Path
     product_id: str
+    """The product that it claims to show."""
     original: Path
-    genuine: bool
+    truth: str
+    """The product that it shows."""
+
+    @property
+    def genuine(self) -> bool:
+        """Whether the claim is true."""
+        return self.product_id == self.truth
 
 
 def demo(checkout: Path, scratch: Path, catalogue: Path | None = None, setting: str | None = None) -> int:
@@ -93,7 +100,7 @@ def unseen_claims(workspace: Workspace, pairs: int = 5) -> list[Claim]:
                 workspace.data / path,
                 claimed,
                 workspace.data / str(originals.at[claimed, "path"]),
-                claimed == truth,
+                truth,
             )
         )
     return claims
@@ -129,7 +136,7 @@ def _run(*words: str) -> None:
 def _verdicts(workspace: Workspace) -> int:
     """Ask the model server about ten claims, print what it said, and count the right answers."""
     table = Table(title="Ten claims on photos that training never saw", title_justify="left")
-    for column in ("photo", "claimed to be", "in truth", "verdict", "probability", ""):
+    for column in ("photo", "claim", "truth", "verdict", "probability", ""):
         table.add_column(column, justify="right" if column == "probability" else "left")
     right = 0
     with contextlib.ExitStack() as stack:
@@ -147,12 +154,12 @@ def _verdicts(workspace: Workspace) -> int:
             table.add_row(
                 claim.photo_id,
                 claim.product_id,
-                "that" if claim.genuine else "another",
+                claim.truth,
                 outcome,
                 probability,
                 "right" if correct else "not right",
             )
-    Console(width=120).print(table)
+    Console(width=120).print(table, "", sep="\n")
     return right
 
 
@@ -177,17 +184,16 @@ def _closing(workspace: Workspace, checkout: Path, right: int, seconds: float) -
 def metrics_table(metrics: dict[str, Any]) -> Table:
     """The model beside the trivial baselines, on the test photos of known and of new products."""
     table = Table(title="On the test photos, each against every original", title_justify="left")
+    table.add_column("products")
     table.add_column("method")
+    for name in ("AUC", "EER", "TAR at 1 % FAR", "top-1"):
+        table.add_column(name, justify="right")
     for group in ("known", "new"):
-        for name in ("AUC", "EER", "TAR at 1 %", "top-1"):
-            table.add_column(f"{group}: {name}", justify="right")
-    for method, found in {"this model": metrics, **metrics["baselines"]}.items():
-        figures = [
-            f"{found[group][key]:.3f}" if group in found else ""
-            for group in ("known", "new")
-            for key in ("auc", "eer", "tar_at_far_1pct", "top1")
-        ]
-        table.add_row(method.replace("_", " "), *figures)
+        for method, found in {"this model": metrics, **metrics["baselines"]}.items():
+            if group in found:
+                figures = [f"{found[group][key]:.3f}" for key in ("auc", "eer", "tar_at_far_1pct", "top1")]
+                table.add_row(group if found is metrics else "", method.replace("_", " "), *figures)
+        table.add_section()
     return table
 
 
