@@ -39,13 +39,9 @@ $(STAMP): requirements.lock pyproject.toml serving/client/pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e serving/client -e .
 	@touch $@
 
-lock: $(STAMP)  ## requirements.lock from both pyprojects
-	@$(BIN)/python -c 'import tomllib; app, client = (tomllib.load(open(p, "rb")) for p in ("pyproject.toml", "serving/client/pyproject.toml")); \
-	groups = [app["project"]["dependencies"], client["project"]["dependencies"], app["dependency-groups"]["dev"], \
-	*app["project"]["optional-dependencies"].values(), *client["project"]["optional-dependencies"].values()]; \
-	print("\n".join(d for g in groups for d in g if d != "photoproof"))' > .venv/requirements.in
+lock: $(STAMP)  ## requirements.lock from both pyprojects; what it has stays unless a pyproject.toml forbids it
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links .venv/requirements.in -o requirements.lock
+		--all-extras --group dev --no-emit-package photoproof pyproject.toml -o requirements.lock
 
 clean:  ## Stage outputs and scratch workspaces; never the database, MLflow or the DVC store
 	@rm -rf .photoproof/demo .photoproof/grocery
