@@ -1,4 +1,4 @@
-"""A small model with the product's four signatures, and a model server that serves it, for every test of serving."""
+"""Models and model servers for every test of serving: a toy with the product's signatures, and a real exported one."""
 
 import os
 import re
@@ -13,6 +13,7 @@ import pytest
 
 MODEL_NAME = "product-encoder"
 EMBEDDING_SIZE = 8
+SERVING = Path(__file__).resolve().parents[2] / "serving/tensorflow_serving"
 
 
 @dataclass
@@ -173,3 +174,74 @@ def model_server(toy_model: Path, tmp_path_factory: pytest.TempPathFactory):
     )
     yield server
     server.stop()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A real exported model behind a running server, and pictures to ask it about: files of originals and of photos."""
+
+    server: RunningServer
+    model: Path
+    config: Path
+    originals: list[Path]
+    photos: list[Path]
+
+    def publish(self, stable: int, *versions: int) -> None:
+        """Change which versions are served (by default the stable one), and which of them is labelled `stable`."""
+        publish(self.config, stable, *versions)
+
+
+def publish(config: Path, stable: int, *versions: int) -> None:
+    """Write models.config by rename."""
+    served = " ".join(f"versions: {version}" for version in versions or (stable,))
+    config.with_suffix(".new").write_text(
+        f'model_config_list {{ config {{ name: "{MODEL_NAME}" base_path: "{config.parent / MODEL_NAME}" '
+        f'model_platform: "tensorflow" model_version_policy {{ specific {{ {served} }} }} '
+        f'version_labels {{ key: "stable" value: {stable} }} }} }}'
+    )
+    config.with_suffix(".new").rename(config)
+
+
+@pytest.fixture
+def serve_photoproof(evaluated, tmp_path_factory: pytest.TempPathFactory):
+    """Starts a server of the exported model with the committed configuration; it is stopped after the test."""
+    servers: list[RunningServer] = []
+
+    def start(*flags: str) -> Served:
+        served = serve_exported(evaluated.root, tmp_path_factory.mktemp("photoproof"), *flags)
+        servers.append(served.server)
+        return served
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def photoproof(evaluated, tmp_path_factory: pytest.TempPathFactory):
+    """The exported model, served as version 1 and `stable`; shared, so leave it as it is."""
+    served = serve_exported(evaluated.root, tmp_path_factory.mktemp("photoproof"))
+    yield served
+    served.server.stop()
+
+
+def serve_exported(root: Path, folder: Path, *flags: str) -> Served:
+    """Serves the workspace's exported model with the batching and monitoring that are committed for a real server."""
+    model = root / "models/saved_model"
+    (folder / MODEL_NAME).mkdir()
+    for version in ("1", "2"):
+        (folder / MODEL_NAME / version).symlink_to(model)
+    originals, photos = (sorted((root / "data" / role).iterdir()) for role in ("originals", "photos"))
+    config = folder / "models.config"
+    publish(config, stable=1)
+    server = start_server(
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--allow_version_labels_for_unavailable_models",
+        "--enable_batching",
+        f"--batching_parameters_file={SERVING / 'batching.config'}",
+        f"--monitoring_config_file={SERVING / 'monitoring.config'}",
+        "--grpc_max_threads=128",
+        *flags,
+    )
+    return Served(server, model, config, originals, photos)

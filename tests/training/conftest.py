@@ -1,100 +1,11 @@
-"""What the tests of evaluation and export share: a small evaluated and exported workspace, drawn and built once."""
+"""What the tests of evaluation and export share."""
 
-import hashlib
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageDraw
 
-from training.config import Evaluate, Params, Split, Train
-from training.manifest import SCHEMA, read_manifest
-
-PRODUCTS, PHOTOS = 10, 12
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A workspace after evaluate and export, and the params that it was made with."""
-
-    root: Path
-    params: Params
-
-
-def draw_product(product: int, shot: int | None) -> Image.Image:
-    """A package of the product's own two colours; a photo (shot given) shifts, dims and clutters it."""
-    generator = np.random.default_rng(product)
-    first, second = ([int(level) for level in generator.integers(0, 256, 3)] for _ in range(2))
-    around = np.random.default_rng([product, -1 if shot is None else shot][1] + 1000 * product + 1)
-    picture = Image.new("RGB", (96, 80), "white" if shot is None else "gray")
-    draw = ImageDraw.Draw(picture)
-    x, y = (0, 0) if shot is None else around.integers(-8, 9, 2)
-    draw.rectangle([24 + x, 10 + y, 72 + x, 70 + y], fill=tuple(first))
-    draw.ellipse([34 + x, 24 + y, 62 + x, 52 + y], fill=tuple(second))
-    if shot is None:
-        return picture
-    light = around.uniform(0.7, 1.1)
-    noisy = np.asarray(picture, np.float32) * light + around.normal(0, 6, (80, 96, 3))
-    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-
-
-def write_data(root: Path) -> None:
-    """data/ and reports/validation/accepted.parquet of the drawn products, two a category."""
-    rows = []
-    for product in range(PRODUCTS):
-        product_id = f"product-{product:02}"
-        about = {"product_id": product_id, "name": f"Product {product}", "category": f"Category {product // 2}"}
-        for shot in (None, *range(PHOTOS)):
-            role = "original" if shot is None else "photo"
-            picture_id = product_id if shot is None else f"{product_id}_{shot:03}"
-            path = root / "data" / f"{role}s" / f"{picture_id}.{'png' if shot is None else 'jpg'}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw_product(product, shot).save(path)
-            rows.append(
-                about
-                | {
-                    "role": role,
-                    "picture_id": picture_id,
-                    "path": str(path.relative_to(root / "data")),
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                    "scene": None if shot is None else f"{product_id}/{shot // 2}",
-                }
-            )
-    accepted = root / "reports/validation/accepted.parquet"
-    accepted.parent.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), accepted)
+from training.manifest import read_manifest
 
 
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
-    """Ten drawn products through an untrained encoder (colours get through it), evaluated and exported."""
-    from training.autoencoder import build, save
-    from training.evaluate import evaluate
-    from training.export import export
-
-    root = tmp_path_factory.mktemp("evaluated")
-    write_data(root)
-    params = Params(
-        split=Split(salt="drawn", new_products=0.4),
-        train=Train(image_size=32, latent_size=16, decoded_size=16),
-        evaluate=Evaluate(bootstrap=20),
-    )
-    autoencoder = build(params.train)
-    folder = root / "models/autoencoder"
-    save(autoencoder, folder)
-    (folder / "run.json").write_text(json.dumps({"run_id": "0" * 32, "experiment": "photoproof"}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        evaluate(root, params)
-    export(root, params)
-    return Evaluated(root, params)
-
-
-@pytest.fixture(scope="session")
-def accepted(evaluated: Evaluated):
+def accepted(evaluated):
     """The rows that were evaluated."""
     return read_manifest(evaluated.root / "reports/validation/accepted.parquet")
