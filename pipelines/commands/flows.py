@@ -40,9 +40,9 @@ def prefect(
     """Run this workspace's Prefect server in the foreground, until Ctrl-C."""
     from pipelines.prefect_server import prefect_api
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with prefect_api(Workspace.here(), port) as url:
         typer.echo(f"Prefect: {url.removesuffix('/api')} (Ctrl-C to stop)")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.pause()
 
 

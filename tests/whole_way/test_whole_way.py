@@ -220,6 +220,13 @@ def test_what_a_person_got_wrong_is_one_line_and_exit_code_2(workspace: Workspac
     assert says in one_line(photoproof(workspace, *words, code=2))
 
 
+def test_a_database_that_cannot_be_reached_is_one_line_without_its_password(workspace: Workspace) -> None:
+    url = f"postgresql://audit:secret@127.0.0.1:{free_port()}/products"
+    line = one_line(photoproof(workspace, "retrain", code=2, PHOTOPROOF_DATABASE_URL=url))
+    assert "127.0.0.1" in line
+    assert "secret" not in line
+
+
 def test_an_unknown_key_in_params_is_one_line_before_anything_starts(workspace: Workspace) -> None:
     workspace.params.write_text("train: {epoch: 3}\n")
     line = one_line(photoproof(workspace, "retrain", code=2))
