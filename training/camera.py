@@ -14,7 +14,8 @@ class Camera:
     """Strengths, each the most that happens. Lengths are shares of the picture's side, chances are in [0, 1]."""
 
     background: float = 1.0
-    """Chance that what is white around the product becomes a place: surface, shelf and clutter."""
+    """Chance that what is white around the product becomes a place: surface, shelf and clutter. Where it is 0 the
+    picture's own edge goes on."""
     rotation: float = 0.25
     """Radians to either side."""
     zoom_out: float = 0.6
@@ -51,20 +52,15 @@ def photograph(picture: tf.Tensor, seed: tf.Tensor, camera: Camera) -> tf.Tensor
     rolls = _Rolls(seeds[0])
     across = tf.linspace(-1.0, 1.0, width)[tf.newaxis, :, tf.newaxis]
     down = tf.linspace(-1.0, 1.0, height)[:, tf.newaxis, tf.newaxis]
-    outside = _outside(picture)
-    border = tf.concat([outside[0, :, 0], outside[-1, :, 0], outside[:, 0, 0], outside[:, -1, 0]], 0)
-    on_white = tf.cast(tf.reduce_mean(border) > 0.5, tf.float32)
-    replaced = on_white * rolls.happens(camera.background)
-
-    inside = 1.0 - outside * replaced
-    seen = _seen_from(tf.concat([picture * inside, inside], 2), on_white, rolls, camera)
-    place = _place(seeds[1], height, width, across, down, rolls)
-    place = tf.where(on_white > replaced, tf.ones_like(place), place)
-    photo = seen[:, :, :3] + (1.0 - seen[:, :, 3:]) * place
-
-    photo = _thing(photo, across, down, rolls, camera)
+    if camera.background > 0:
+        photo = _in_a_place(picture, seeds[1], across, down, rolls, camera)
+    else:
+        photo = _seen_from(picture, 1.0, "NEAREST", rolls, camera)
+    if camera.cut_out > 0:
+        photo = _thing(photo, across, down, rolls, camera)
     photo = _light(photo, across, down, rolls, camera)
-    photo = _fingers(photo, across, down, rolls, camera)
+    if camera.hands > 0:
+        photo = _fingers(photo, across, down, rolls, camera)
     photo = _blur(photo, rolls, camera)
     photo += tf.random.stateless_normal(tf.shape(photo), seeds[2]) * (camera.noise * rolls.within(0.0, 1.0))
     quality = tf.cast(rolls.within(float(camera.jpeg), 96.0), tf.int32)
@@ -92,6 +88,21 @@ class _Rolls:
         return self.within(0.1, 0.9) + tf.stack([self.around(1.0) for _ in range(3)]) * tint
 
 
+def _in_a_place(
+    picture: tf.Tensor, seed: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera
+) -> tf.Tensor:
+    """The product moved, and a place where white was around it and where the picture no longer reaches."""
+    outside = _outside(picture)
+    border = tf.concat([outside[0, :, 0], outside[-1, :, 0], outside[:, 0, 0], outside[:, -1, 0]], 0)
+    on_white = tf.cast(tf.reduce_mean(border) > 0.5, tf.float32)
+    replaced = on_white * rolls.happens(camera.background)
+    inside = 1.0 - outside * replaced
+    seen = _seen_from(tf.concat([picture * inside, inside], 2), on_white, "CONSTANT", rolls, camera)
+    place = _place(seed, tf.shape(picture)[0], tf.shape(picture)[1], across, down, rolls)
+    place = tf.where(on_white > replaced, tf.ones_like(place), place)
+    return seen[:, :, :3] + (1.0 - seen[:, :, 3:]) * place
+
+
 def _outside(picture: tf.Tensor) -> tf.Tensor:
     """1 where only near-white lies between a pixel and one of the four borders: [H, W, 1]."""
     white = tf.cast(tf.reduce_min(picture, 2, keepdims=True) > 0.92, tf.float32)
@@ -101,8 +112,8 @@ def _outside(picture: tf.Tensor) -> tf.Tensor:
     return tf.nn.avg_pool2d(wider, 3, 1, "SAME")[0]
 
 
-def _seen_from(layer: tf.Tensor, on_white: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
-    """Rotate, zoom, shift and tilt a premultiplied RGBA [H, W, 4]."""
+def _seen_from(layer: tf.Tensor, on_white: tf.Tensor | float, filled: str, rolls: _Rolls, camera: Camera) -> tf.Tensor:
+    """Rotate, zoom, shift and tilt [H, W, C]; `filled` says with what, where it no longer reaches."""
     smallest = tf.where(on_white > 0, camera.zoom_out, 1.0 - 0.25 * (1.0 - camera.zoom_out))
     zoom = rolls.within(smallest, camera.zoom_in)
     stretch = tf.exp(rolls.around(0.1))
@@ -128,7 +139,7 @@ def _seen_from(layer: tf.Tensor, on_white: tf.Tensor, rolls: _Rolls, camera: Cam
         output_shape=tf.shape(layer)[:2],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="CONSTANT",
+        fill_mode=filled,
     )[0]
 
 
