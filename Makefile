@@ -7,7 +7,7 @@ GROCERY ?= ../shared/grocery-store
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test lint grocery mlflow venv lock clean
+.PHONY: demo test lint bench grocery mlflow venv lock clean
 
 demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch workspace
 	@$(BIN)/photoproof demo
@@ -19,6 +19,9 @@ lint: $(STAMP)  ## Style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+
+bench: $(STAMP)  ## What serving costs on this machine: SERVER=grpc://host:8500 (REST=...) measures that one, MODEL=folder
+	@$(BIN)/python -m benchmarks $(if $(SERVER),--server $(SERVER)) $(if $(REST),--rest $(REST)) $(if $(MODEL),--model $(MODEL))
 
 grocery: $(STAMP)  ## The whole way on real photos: GROCERY=a folder with catalogue.csv and photos.csv
 	@$(BIN)/photoproof demo --catalogue "$(GROCERY)" --setting default --to .photoproof/grocery

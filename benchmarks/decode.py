@@ -1,0 +1,75 @@
+"""Isolating decode (training.images.decode_batch) beside plain map_fn and beside the encoder, in the C++ session."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.measure import Row, interleaved, median, ratio
+from benchmarks.model import Pairs
+from training import saved_model
+from training.images import decode, decode_batch
+
+SIZES = (1, 8, 32, 64)
+
+
+def rows(model: saved_model.LoadedModel, pairs: Pairs, size: int, max_pixels: int, folder: Path, seconds: float):
+    """A row a batch size of the decode's cost, and one of the whole `encode` beside it. `size` is the model's side."""
+
+    def plain(image_bytes: tf.Tensor) -> tf.Tensor:
+        picture = tf.TensorSpec([size, size, 3], tf.float32)
+        return tf.map_fn(lambda one: decode(one, size), image_bytes, fn_output_signature=picture)
+
+    def isolating(image_bytes: tf.Tensor) -> tf.Tensor:
+        return decode_batch(image_bytes, size, max_pixels)[0]
+
+    found = []
+    pictures = [picture for pair in pairs for picture in pair]
+    with _loaded(plain, folder / "plain") as by_map_fn, _loaded(isolating, folder / "isolating") as isolated:
+        for count in SIZES:
+            given = {"image_bytes": np.array((pictures * count)[:count], object)}
+            times = interleaved(
+                {
+                    "plain": lambda given=given: by_map_fn.run("decode", given),
+                    "isolating": lambda given=given: isolated.run("decode", given),
+                    "encode": lambda given=given: model.run("encode", given),
+                },
+                seconds / len(SIZES),
+            )
+            cost = ratio(times["isolating"], times["plain"])
+            each = {name: median(times[name]) for name in times}
+            found += [
+                Row(
+                    "decode",
+                    f"isolating decode against map_fn, {_pictures(count)}",
+                    f"{cost:.2f}x ({each['isolating']:.1f} ms against {each['plain']:.1f})",
+                    cost,
+                    1.5 if count == 1 else 1.1,
+                ),
+                Row(
+                    "decode",
+                    f"the encoder beside that decode, {_pictures(count)}",
+                    f"{each['encode'] - each['isolating']:.1f} ms of encode's {each['encode']:.1f}",
+                    each["encode"] - each["isolating"],
+                    unit="ms",
+                ),
+            ]
+    return found
+
+
+def _loaded(function: Callable[[tf.Tensor], tf.Tensor], folder: Path) -> saved_model.LoadedModel:
+    """The function as the only signature, `decode`, of a SavedModel."""
+
+    def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"pictures": function(image_bytes)}
+
+    module = tf.Module()
+    signature = tf.function(serve, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    module.signature = signature  # pyright: ignore[reportAttributeAccessIssue]
+    tf.saved_model.save(module, str(folder), signatures={"decode": signature})
+    return saved_model.load(folder)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"

@@ -1,0 +1,61 @@
+"""Timing side by side, and the rows that come of it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Task = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `limit` is what `value` is held to; None is a figure for the record."""
+
+    part: str
+    what: str
+    measured: str
+    value: float
+    limit: float | None = None
+    at: Literal["most", "least"] = "most"
+    unit: str = "x"
+
+    @property
+    def target(self) -> str:
+        """The limit in words."""
+        if self.limit is None:
+            return ""
+        return f"{'≤' if self.at == 'most' else '≥'} {self.limit:g}{' ' if self.unit != 'x' else ''}{self.unit}"
+
+    @property
+    def reached(self) -> bool | None:
+        """None where there is no target."""
+        if self.limit is None:
+            return None
+        return bool(self.value <= self.limit if self.at == "most" else self.value >= self.limit)
+
+
+def interleaved(tasks: Mapping[str, Task], seconds: float, least: int = 5) -> dict[str, np.ndarray]:
+    """Milliseconds of each task's runs, taken in turns (A B A B …): a busy moment of the machine hits all alike."""
+    for task in tasks.values():
+        task()
+    found: dict[str, list[float]] = {name: [] for name in tasks}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(found.values()))) < least:
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            found[name].append((time.perf_counter() - start) * 1000)
+    return {name: np.array(times) for name, times in found.items()}
+
+
+def ratio(times: np.ndarray, against: np.ndarray) -> float:
+    """How many times as long the one takes, both measured in the same turns: the median of the turns' ratios."""
+    return float(np.median(times / against))
+
+
+def median(times: np.ndarray) -> float:
+    """The middle one."""
+    return float(np.median(times))

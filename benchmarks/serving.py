@@ -1,0 +1,133 @@
+"""Verify through a model server against calling the SavedModel in-process: latency, and pairs per second."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from benchmarks.measure import Row, interleaved, median, ratio
+from benchmarks.model import Pairs
+from benchmarks.server import MODEL, MOST_CALLERS
+from photoproof import Verifier
+from photoproof.calls import Model, Predict
+from photoproof.server import server_at
+from training.saved_model import LoadedModel
+
+CALLERS = (1, 4, 16, MOST_CALLERS)
+BATCH = 32
+ROUNDS = 3
+STABLE = Model(MODEL, label="stable")
+TIMEOUT = 30.0
+
+
+def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, seconds: float) -> list[Row]:
+    """One caller: a call of `verify` as both transports carry it, and the whole of Verifier.verify, pictures included.
+
+    `model` is what the server serves, in this process; None where it is not known, and nothing is compared.
+    """
+    turns = itertools.cycle(pairs)
+    transports = {"gRPC": server_at(grpc).connect(), "REST": server_at(rest).connect()}
+    verifier = Verifier(grpc, model=MODEL, timeout=TIMEOUT)
+    now = [next(turns)]  # every task of a turn takes the same pair
+
+    def in_process() -> None:
+        now[0] = next(turns)
+        if model is not None:
+            model.run("verify", _inputs([now[0]]))
+
+    def call(name: str) -> Callable[[], object]:
+        return lambda: transports[name].send(_verify(*now[0]), TIMEOUT)
+
+    tasks = {"in-process": in_process, **{name: call(name) for name in transports}}
+    tasks["Verifier"] = lambda: verifier.verify(*now[0])
+    try:
+        times = interleaved(tasks, seconds)
+    finally:
+        for transport in transports.values():
+            transport.close()
+        verifier.close()
+    alone = times.pop("in-process")
+    found = [_latency("calling the SavedModel in-process", alone)] if model is not None else []
+    for name, what in (("gRPC", "through gRPC"), ("REST", "through REST"), ("Verifier", "Verifier.verify over gRPC")):
+        found.append(_latency(what, times[name]))
+        if model is not None:
+            slower = median(times[name]) / median(alone)
+            told = f"{slower:.2f}x (median of turns {ratio(times[name], alone):.2f}x)"
+            found.append(Row("latency", f"{what}: p50 against in-process", told, slower, 1.2))
+    return found
+
+
+def throughput_rows(model: LoadedModel | None, grpc: str, pairs: Pairs, seconds: float) -> list[Row]:
+    """Pairs per second at each number of callers, against batches of BATCH run in-process, one or two at a time."""
+    tasks: dict[str, Callable[[float], float]] = {}
+    if model is not None:
+        batch = _inputs((pairs * BATCH)[:BATCH])
+        for threads in (1, 2):
+            tasks[f"in-process, {threads}"] = lambda seconds, threads=threads: _rate(
+                lambda: model.run("verify", batch), threads, seconds, BATCH
+            )
+    transport = server_at(grpc).connect()
+    turns, lock = itertools.cycle(pairs), threading.Lock()
+
+    def one_pair() -> None:
+        with lock:
+            pair = next(turns)
+        transport.send(_verify(*pair), TIMEOUT)
+
+    for callers in CALLERS:
+        tasks[str(callers)] = lambda seconds, callers=callers: _rate(one_pair, callers, seconds)
+    rates: dict[str, list[float]] = {name: [] for name in tasks}
+    try:
+        for _ in range(ROUNDS):
+            for name, task in tasks.items():
+                rates[name].append(task(seconds / ROUNDS / len(tasks)))
+    finally:
+        transport.close()
+    each = {name: float(np.median(found)) for name, found in rates.items()}
+    limit = max((rate for name, rate in each.items() if name.startswith("in-process")), default=None)
+    found = []
+    if limit is not None:
+        what = f"in-process, batches of {BATCH} (the better of one and two at a time)"
+        found.append(Row("throughput", what, f"{limit:.0f} pairs/s", limit, unit="pairs/s"))
+    for callers in CALLERS:
+        rate, what = each[str(callers)], "1 caller" if callers == 1 else f"{callers} callers"
+        if limit is None:
+            found.append(Row("throughput", what, f"{rate:.0f} pairs/s", rate, unit="pairs/s"))
+        else:
+            told = f"{rate / limit:.2f}x ({rate:.0f} pairs/s)"
+            found.append(Row("throughput", what, told, rate / limit, 0.9 if callers >= 16 else None, "least"))
+    return found
+
+
+def _latency(what: str, times: np.ndarray) -> Row:
+    told = f"p50 {np.percentile(times, 50):.1f} ms, p99 {np.percentile(times, 99):.1f} ms"
+    return Row("latency", what, told, median(times), unit="ms")
+
+
+def _rate(task: Callable[[], object], threads: int, seconds: float, pairs: int = 1) -> float:
+    """Pairs a second of so many threads that each do the task again and again."""
+    end = time.perf_counter() + seconds
+
+    def work(_: int) -> int:
+        done = 0
+        while time.perf_counter() < end:
+            task()
+            done += 1
+        return done
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        done = sum(pool.map(work, range(threads)))
+    return done * pairs / (time.perf_counter() - start)
+
+
+def _verify(original: bytes, photo: bytes) -> Predict:
+    return Predict(STABLE, "verify", {"original_bytes": [original], "photo_bytes": [photo]})
+
+
+def _inputs(pairs: Pairs) -> dict[str, np.ndarray]:
+    originals, photos = zip(*pairs, strict=True)
+    return {"original_bytes": np.array(originals, object), "photo_bytes": np.array(photos, object)}

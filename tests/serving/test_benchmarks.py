@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.measure import Row
+from benchmarks.model import draw_pairs, export_model
+from benchmarks.server import running
+from photoproof import Verifier
+from training.config import read_params
+
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
+
+
+@pytest.mark.slow
+def test_the_benchmarks_measure_a_server_that_is_there(
+    model_server, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(PARAMS.parent)
+    words = ["--server", model_server.grpc_url, "--rest", model_server.rest_url, "--model", str(toy_model)]
+    assert main([*words, "--scale", "0.01", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "serving.json").read_text())
+    assert {row["part"] for row in report["rows"]} == {"client", "decode", "latency", "throughput"}
+    told = [row["measured"] for row in report["rows"]]
+    written, printed = (tmp_path / "serving.md").read_text(), capsys.readouterr().out
+    assert all(one in written and one in printed for one in told)
+
+
+@pytest.mark.slow
+def test_the_model_of_the_benchmarks_is_served_by_the_server_that_they_start(tmp_path: Path) -> None:
+    model = export_model(tmp_path / "model", read_params(PARAMS))
+    pair = draw_pairs(1, 21_000)[0]
+    with (
+        running(model, tmp_path / "server", batching=True) as (grpc, rest),
+        Verifier(grpc) as one,
+        Verifier(rest) as other,
+    ):
+        assert one.verify(*pair).probability == other.verify(*pair).probability is not None
+
+
+@pytest.mark.parametrize(("value", "at", "reached"), [(1.1, "most", True), (1.2, "most", False), (0.9, "least", False)])
+def test_a_target_is_reached_or_missed(value: float, at, reached: bool) -> None:
+    assert Row("decode", "what", "measured", value, 1.1, at).reached is reached
