@@ -20,11 +20,14 @@ def retrain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Ingest, validate, train, evaluate, export and register, each where something is new."""
+    from pipelines import database
     from pipelines.prefect_server import prefect_api
     from training.config import read_params
 
     workspace = Workspace.here()
-    read_params(workspace.params)
+    read_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
+    if ingest:
+        database.connect(workspace.database_url).dispose()
     lines_to = sys.stderr if as_json else sys.stdout
     with prefect_api(workspace), contextlib.redirect_stdout(lines_to):
         from pipelines.retrain import retrain as flow

@@ -1,6 +1,7 @@
 """From a folder of pictures to a verdict, on six products and a few seconds of training, as a user would go."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from pipelines import stages
 from pipelines.demo import unseen_claims
 from pipelines.prefect_server import free_port
 from pipelines.workspace import Workspace
+from training.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -197,13 +199,17 @@ def test_a_run_cancelled_in_prefect_stops_its_training(copied: Workspace) -> Non
     assert not json.loads((copied.root / ".dvc" / "tmp" / "rwlock").read_text() or "{}")
 
 
-def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Path) -> None:
+def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Path, catalogue: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(tmp_path / "clone")], check=True)
     clone = Workspace(tmp_path / "clone")
     for words in (["pull", "--quiet", "data.dvc"], ["repro", "--quiet", "--single-item", "validate"]):
         dvc = [sys.executable, "-m", "dvc", *words]
         subprocess.run(dvc, cwd=clone.root, env=stages.stage_environment(clone), check=True, capture_output=True)
     assert git(clone, "status", "--porcelain") == "?? dvc.lock\n"
+    drawn = {hashlib.sha256(path.read_bytes()).hexdigest() for path in catalogue.rglob("*.jpg")}
+    pulled = set(read_manifest(clone.data / "manifest.parquet").sha256)
+    assert len(pulled) == 24 * 13
+    assert pulled < drawn, "data.dvc is another sample than `photoproof sample` draws: see docs/decisions/0005"
 
 
 @pytest.mark.parametrize(
