@@ -29,7 +29,11 @@ READY_SECONDS = 180
 STOP_SECONDS = 20
 """How long a server may take to finish the calls that it has."""
 
-IMAGE = "tensorflow/serving"
+IMAGE = "tensorflow/serving:2.21.0"
+"""The release of the TensorFlow that exports."""
+
+CONFIGS = Path(next(iter(serving.__path__))).resolve() / "tensorflow_serving"
+"""Batching and monitoring, each value explained in the folder's README."""
 
 
 class ServerFailed(RuntimeError):
@@ -122,10 +126,9 @@ def choose_server(workspace: Workspace, port: int, rest_port: int) -> tuple[list
         return [binary, *flags], f"TensorFlow Serving ({binary})"
     if _docker_works():
         folder = workspace.serving
-        configs = Path(next(iter(serving.__path__))) / "tensorflow_serving"
         words = ["docker", "run", "--rm", "--init", f"--name=photoproof-{port}", "--entrypoint=tensorflow_model_server"]
         # The folders, not files: a bind mount of one file does not follow a rename.
-        words += [f"--volume={folder}:{folder}:ro", f"--volume={configs}:{configs}:ro"]
+        words += [f"--volume={folder}:{folder}:ro", f"--volume={CONFIGS}:{CONFIGS}:ro"]
         words += [f"--publish=127.0.0.1:{at}:{at}" for at in (port, rest_port)]
         return [*words, IMAGE, *flags], f"TensorFlow Serving (Docker's {IMAGE})"
     return [sys.executable, "-m", "serving.model_server", *flags], "the local model server (serving/model_server)"
@@ -142,9 +145,12 @@ def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
         # A version that does not load would otherwise be tried again for minutes, with the others waiting.
         "--max_num_load_retries=1",
         "--load_retry_interval_micros=500000",
+        "--enable_batching=true",
+        f"--batching_parameters_file={CONFIGS / 'batching.config'}",
+        f"--monitoring_config_file={CONFIGS / 'monitoring.config'}",
+        # A call holds a thread while it waits for its batch; by default there are four a core.
+        "--grpc_max_threads=128",
     ]
-    for batching in sorted((Path(next(iter(serving.__path__))) / "tensorflow_serving").glob("batching*"))[:1]:
-        flags += ["--enable_batching=true", f"--batching_parameters_file={batching}"]
     return flags
 
 
