@@ -238,7 +238,7 @@ def test_an_empty_database_is_one_line_and_leaves_data_alone(engine: Engine, dat
     assert (data / "originals/old.jpg").exists()
 
 
-@pytest.mark.parametrize("bad", ["../../etc/passwd", "/root/x", "..", "a/b", "CON", "é" * 200, "a\\b", "Ⅷ", " "])
+@pytest.mark.parametrize("bad", ["../../etc/passwd", "/etc/x", "..", "a/b", "CON", "é" * 200, "a\\b", "Ⅷ", " "])
 def test_no_id_leaves_data(engine: Engine, data: Path, bad: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (40, 40)).save(out, "PNG")
