@@ -13,7 +13,7 @@ import tensorflow as tf
 import yaml
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from photoproof import Verifier
+from photoproof import Verdict, Verifier
 from pipelines.models_config import Served, read_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "serving/tensorflow_serving"
@@ -76,7 +76,7 @@ def test_the_file_that_holds_secrets_is_ignored_by_git():
 
 
 def test_a_models_config_is_what_deploy_writes(compose):
-    assert read_config(FOLDER / "models.config.example") == Served({6, 7}, {"stable": 6, "canary": 7})
+    assert read_config(FOLDER / "models.config.example") == Served(frozenset({6, 7}), {"stable": 6, "canary": 7})
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32, 33, 4096])
@@ -98,7 +98,8 @@ def test_score_takes_one_photo_against_many_originals(photoproof, evaluated, row
 def test_verify_takes_more_pairs_than_a_run(photoproof):
     pairs = list(zip(photoproof.originals * 4, photoproof.photos[:40], strict=True))
     with Verifier(photoproof.server.grpc_url, timeout=60) as verifier:
-        one_by_one = [verdict.probability for verdict in verifier.verify_many(pairs, concurrency=4)]
+        verdicts = list(verifier.verify_many(pairs, concurrency=4))
+    one_by_one = [verdict.probability for verdict in verdicts if isinstance(verdict, Verdict)]
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "product-encoder", "verify"
     for name, paths in zip(("original_bytes", "photo_bytes"), zip(*pairs, strict=True), strict=True):
