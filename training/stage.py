@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -82,6 +83,8 @@ def run_stage(name: str, stage: Callable[[Path, Params], Report]) -> None:
     unhush()
     parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
+    if not is_verbose():
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # names every font that is not there
     started = time.monotonic()
     try:
         report = stage(Path.cwd(), read_params())
