@@ -184,8 +184,6 @@ def _build(kind: Any, values: Any, path: str, at: str) -> Any:
 
 
 def _checked(value: Any, kind: Any, path: str, where: str) -> Any:
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(value)
     allowed = typing.get_args(kind) or (kind,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
