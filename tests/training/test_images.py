@@ -131,6 +131,16 @@ def test_bad_bytes_spoil_only_their_own_row(isolating: Callable) -> None:
         np.testing.assert_allclose(picture, alone[0], atol=1e-6)
 
 
+def test_a_transparent_picture_lies_on_white_beside_others(isolating: Callable) -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(out, "PNG")
+    jpeg = encoded(seed=6)
+    pictures, decoded = isolating([jpeg, out.getvalue()])
+    assert decoded.all()
+    assert pictures[1].min() == 1.0
+    np.testing.assert_allclose(pictures[0], isolating([jpeg])[0][0], atol=1e-6)
+
+
 def test_the_served_decode_is_the_one_that_training_reads_through(isolating: Callable) -> None:
     data = encoded(size=(300, 500), seed=5)
     np.testing.assert_allclose(isolating([data])[0][0], decode(tf.constant(data), SIZE).numpy(), atol=1e-6)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,13 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from photoproof.pictures import prepare
 from pipelines import stages
 from pipelines.demo import unseen_claims
 from pipelines.prefect_server import free_port
 from pipelines.workspace import Workspace
+from training import saved_model
 from training.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -146,6 +151,27 @@ def test_a_promoted_version_answers_for_claims_on_unseen_photos(trained: Workspa
         assert done.returncode == codes[verdict["outcome"]]
         assert verdict["model_version"] == 1
         assert verdict["reject_at"] <= verdict["accept_at"]
+
+
+def test_reduction_before_upload_moves_no_score_by_a_hundredth(trained: Workspace) -> None:
+    """Photos of 3,000 pixels, once as they are and once as the client sends them."""
+    claims = unseen_claims(trained, pairs=6)
+    whole = []
+    for claim in claims:
+        enlarged = io.BytesIO()
+        Image.open(claim.photo).convert("RGB").resize((3000, 2250), Image.Resampling.BICUBIC).save(enlarged, "JPEG")
+        whole.append(enlarged.getvalue())
+    small = [prepare(one).image_bytes for one in whole]
+    assert all(max(Image.open(io.BytesIO(one)).size) <= 1024 for one in small)
+    originals = np.array([Path(claim.original).read_bytes() for claim in claims], object)
+    with saved_model.load(trained.models / "saved_model", threads=1) as model:
+        full, reduced = (
+            model.run("verify", {"original_bytes": originals, "photo_bytes": np.array(sent, object)})
+            for sent in (whole, small)
+        )
+    assert full["decoded"].all() and reduced["decoded"].all()
+    moved = {score: np.abs(full[score] - reduced[score]).max() for score in ("similarity", "probability")}
+    assert max(moved.values()) < 0.01, moved
 
 
 def test_the_catalogue_picture_itself_is_identical(trained: Workspace, server: str) -> None:
