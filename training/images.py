@@ -43,11 +43,11 @@ def decode_within(image_bytes: tf.Tensor, size: int, max_pixels: int, transparen
         spare = tf.reduce_min(height_width) // (3 * size)
         reduced = sum(tf.cast(spare >= ratio, tf.int32) for ratio in _RATIOS[1:])
         kind = tf.where(is_png, len(_RATIOS) + tf.cast(transparent, tf.int32), reduced)
-    branches = [lambda ratio=ratio: _jpeg(image_bytes, ratio) for ratio in _RATIOS]
-    branches.append(lambda: tf.io.decode_png(image_bytes, channels=3))
+    jpeg = [lambda ratio=ratio: _jpeg(image_bytes, ratio) for ratio in _RATIOS]
+    png = [lambda: tf.io.decode_png(image_bytes, channels=3)]
     if transparency:
-        branches.append(lambda: _png_on_white(image_bytes))
-    picture = tf.switch_case(kind, branches)
+        png.append(lambda: _png_on_white(image_bytes))
+    picture = tf.switch_case(kind, [*jpeg, *png])
     # tf.image.resize, without its float copy: a picture of max_pixels takes a fourth of the memory in bytes.
     resized = tf.raw_ops.ScaleAndTranslate(
         images=picture[tf.newaxis],
