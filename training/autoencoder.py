@@ -1,21 +1,29 @@
-"""The autoencoder: an encoder to an L2-normalised latent, and a decoder that draws a product's original from it."""
+"""The autoencoder: an encoder to an L2-normalised latent, and a decoder that draws a product's original from it.
+
+An encoder that starts from ImageNet weights may hold its first weights beside the learned ones: the embedding is then
+the latent and, weighted, the principal components of what the first weights make of a picture. The latent is better on
+products that training saw, the other on those that it never saw, and both together beat each.
+"""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from training.config import Train
 from training.errors import BadInput
-from training.imagenet import efficientnet_lite0, load_imagenet
+from training.imagenet import BLOCKS, efficientnet_lite0, load_imagenet
 
 FACTS = "autoencoder.json"
 PRECISIONS = ("float32", "mixed_bfloat16")
 HEAD = "latent"
 """Name of the layer that makes the latent; what lies below it is the backbone."""
+_LATENT, _DRAWING = "unit_latent", "drawing"
+_FIXED_POOL, _FIXED_HEAD = "fixed_pool", "fixed_components"
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,36 @@ class Autoencoder:
     """The two networks, and the params that they were built from."""
 
     encoder: keras.Model
-    """float32 [N, image_size, image_size, 3] in [0, 1] -> float32 [N, latent_size], L2-normalised."""
+    """float32 [N, image_size, image_size, 3] in [0, 1] -> float32 [N, D], L2-normalised.
+
+    D is latent_size, and fixed_size more where fixed_weight is not 0.
+    """
     decoder: keras.Model
-    """float32 [N, latent_size] -> float32 [N, decoded_size, decoded_size, 3] in [0, 1]."""
+    """float32 [N, D] -> float32 [N, decoded_size, decoded_size, 3] in [0, 1], from the latent in the embedding."""
     train: Train
+
+    @property
+    def learned(self) -> tuple[keras.Model, keras.Model]:
+        """What training changes: pictures to float32 [N, latent_size], L2-normalised, and that to drawn originals."""
+        latent = self.encoder.get_layer(_LATENT).output
+        return keras.Model(self.encoder.input, latent), cast(keras.Model, self.decoder.get_layer(_DRAWING))
+
+
+def fit_fixed(autoencoder: Autoencoder, pictures: Iterable[np.ndarray]) -> None:
+    """Set the fixed part's principal components from pictures, batches of what the encoder takes; nothing without one.
+
+    Fewer pictures than components leave the last ones zero.
+    """
+    encoder = autoencoder.encoder
+    if not autoencoder.train.fixed_weight:
+        return
+    pooled = keras.Model(encoder.input, encoder.get_layer(_FIXED_POOL).output)
+    features = np.concatenate([np.asarray(pooled(batch, training=False), np.float64) for batch in pictures])
+    mean = features.mean(0)
+    components = np.linalg.svd(features - mean, full_matrices=False)[2].T[:, : autoencoder.train.fixed_size]
+    wanting = autoencoder.train.fixed_size - components.shape[1]
+    components = np.pad(components, [(0, 0), (0, wanting)])
+    encoder.get_layer(_FIXED_HEAD).set_weights([components, -mean @ components])
 
 
 def build(train: Train) -> Autoencoder:
@@ -76,6 +110,8 @@ def _build(train: Train, precision: str, pretrained: bool) -> Autoencoder:
         raise BadInput(f"train.decoded_size must be a multiple of 16, not {train.decoded_size}")
     if train.image_size < 32:
         raise BadInput(f"train.image_size must be at least 32, not {train.image_size}")
+    if not 0 <= train.frozen_blocks < BLOCKS:
+        raise BadInput(f"train.frozen_blocks must be from 0 to {BLOCKS - 1}, not {train.frozen_blocks}")
     encoders = {"scratch": _scratch, "efficientnet_lite0": _pretrained}
     if train.encoder not in encoders:
         raise BadInput(f"train.encoder must be one of {', '.join(encoders)}, not {train.encoder!r}")
@@ -83,7 +119,8 @@ def _build(train: Train, precision: str, pretrained: bool) -> Autoencoder:
     keras.config.set_dtype_policy(precision)
     try:
         keras.utils.set_random_seed(train.seed)
-        return Autoencoder(encoders[train.encoder](train, pretrained), _decoder(train), train)
+        encoder = encoders[train.encoder](train, pretrained)
+        return Autoencoder(encoder, _decoder(train, int(encoder.output_shape[-1])), train)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -104,12 +141,21 @@ def _scratch(train: Train, pretrained: bool) -> keras.Model:
 
 
 def _pretrained(train: Train, pretrained: bool) -> keras.Model:
-    backbone = efficientnet_lite0(train.image_size)
+    fixed = train.fixed_weight > 0
+    backbone = efficientnet_lite0(train.image_size, train.frozen_blocks, fixed)
     if pretrained:
         load_imagenet(backbone, Path(train.weights) if train.weights else None)
-    x = _centred(keras.layers.GlobalAveragePooling2D()(backbone.output))
+    last, *beside = backbone.outputs
+    x = _centred(keras.layers.GlobalAveragePooling2D()(last))
     x = keras.layers.Dropout(0.2, seed=train.seed)(x)
-    return keras.Model(backbone.input, _latent(x, train), name="encoder")
+    x = _latent(x, train)
+    for one in beside:
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=_FIXED_POOL)(one)
+        components = keras.layers.Dense(train.fixed_size, dtype="float32", trainable=False, name=_FIXED_HEAD)(pooled)
+        components = keras.layers.UnitNormalization(dtype="float32")(components)
+        weighted = keras.layers.Rescaling(train.fixed_weight, dtype="float32")(components)
+        x = keras.layers.UnitNormalization(dtype="float32")(keras.layers.Concatenate(dtype="float32")([x, weighted]))
+    return keras.Model(backbone.input, x, name="encoder")
 
 
 def _centred(x: Any) -> Any:
@@ -119,10 +165,19 @@ def _centred(x: Any) -> Any:
 
 def _latent(x: Any, train: Train) -> Any:
     x = keras.layers.Dense(train.latent_size, dtype="float32", name=HEAD)(x)
-    return keras.layers.UnitNormalization(dtype="float32")(x)
+    return keras.layers.UnitNormalization(dtype="float32", name=_LATENT)(x)
 
 
-def _decoder(train: Train) -> keras.Model:
+def _decoder(train: Train, embedding_size: int) -> keras.Model:
+    embeddings = keras.Input([embedding_size])
+    latents = embeddings
+    if embedding_size > train.latent_size:
+        latent, _ = cast(list, keras.ops.split(embeddings, [train.latent_size], axis=1))
+        latents = keras.layers.UnitNormalization(dtype="float32")(latent)
+    return keras.Model(embeddings, _drawing(train)(latents), name="decoder")
+
+
+def _drawing(train: Train) -> keras.Model:
     latents = keras.Input([train.latent_size])
     side = train.decoded_size // 16
     x = keras.layers.Rescaling(train.latent_size**0.5)(latents)  # entries of about 1 instead of a unit vector's
@@ -134,7 +189,7 @@ def _decoder(train: Train) -> keras.Model:
     x = keras.layers.Conv2D(12, 3, padding="same")(x)  # four pixels at each place, for a quarter of the work
     x = keras.layers.Permute([1, 3, 2, 4, 5])(keras.layers.Reshape([half, half, 2, 2, 3])(x))
     x = keras.layers.Reshape([train.decoded_size, train.decoded_size, 3])(x)
-    return keras.Model(latents, keras.layers.Activation("sigmoid", dtype="float32")(x), name="decoder")
+    return keras.Model(latents, keras.layers.Activation("sigmoid", dtype="float32")(x), name=_DRAWING)
 
 
 def _conv_norm(x: Any, channels: int, stride: int = 1, relu: bool = True) -> Any:

@@ -22,16 +22,16 @@ def key_of(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(folder: Path, step: int, variables: Sequence[Any], facts: dict[str, Any]) -> Path:
-    """Write all variables, and facts that JSON can say, as one file that appears by rename; old ones go."""
+def save(folder: Path, step: int, variables: Sequence[Any], facts: dict[str, Any], kind: str = "step") -> Path:
+    """Write all variables, and facts that JSON can say, as one file that appears by rename; old ones of a kind go."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:08d}.npz"
+    path = folder / f"{kind}-{step:08d}.npz"
     part = path.with_suffix(".part")
     said = np.frombuffer(json.dumps({**facts, "step": step}).encode(), np.uint8)
     with part.open("wb") as file:
         np.savez(file, facts=said, **{f"variable_{at}": one.numpy() for at, one in enumerate(variables)})
     part.replace(path)
-    for old in sorted(folder.glob("step-*.npz"))[:-_KEPT_STEPS]:
+    for old in sorted(folder.glob(f"{kind}-*.npz"))[:-_KEPT_STEPS]:
         old.unlink()
     runs = sorted((run for run in folder.parent.iterdir() if run.is_dir()), key=lambda run: run.stat().st_mtime)
     for old in runs[:-_KEPT_RUNS]:
@@ -39,9 +39,9 @@ def save(folder: Path, step: int, variables: Sequence[Any], facts: dict[str, Any
     return path
 
 
-def restore(folder: Path, variables: Sequence[Any]) -> dict[str, Any] | None:
-    """Give the variables the values of the last checkpoint and return its facts; None where there is none."""
-    for path in sorted(folder.glob("step-*.npz"), reverse=True):
+def restore(folder: Path, variables: Sequence[Any], kind: str = "step") -> dict[str, Any] | None:
+    """Give the variables the values of a kind's last checkpoint and return its facts; None where there is none."""
+    for path in sorted(folder.glob(f"{kind}-*.npz"), reverse=True):
         with np.load(path) as arrays:
             for at, variable in enumerate(variables):
                 variable.assign(arrays[f"variable_{at}"])

@@ -60,6 +60,13 @@ class Train:
     latent_size: int = 128
     decoded_size: int = 64
     """Pixels a side of what the decoder draws; a multiple of 16."""
+    frozen_blocks: int = 0
+    """Of efficientnet_lite0's 16 blocks, how many from the first on keep their first weights, with the stem: the most
+    pixels at the least change, so half the time; 0: none."""
+    fixed_weight: float = 0.0
+    """Weight, beside the latent's 1, of what efficientnet_lite0's first weights make of a picture; 0: nothing."""
+    fixed_size: int = 256
+    """How many principal components of that."""
     epochs: int = 28
     """An epoch is as many steps as it takes to see each training photo about once."""
     products_per_step: int = 12
@@ -81,7 +88,10 @@ class Train:
     precision: str = "float32"
     """Of the steps' arithmetic: "float32" or "mixed_bfloat16"; what is saved computes in float32."""
     validate_every: int = 7
-    """Epochs between looks at the validation split, which steer nothing and are logged; 0: only one, at the end."""
+    """Epochs between looks at the validation split; 0: only one, at the end."""
+    patience: int = 0
+    """Looks without a better mean of validation AUCs after which training ends; the best look's weights are kept.
+    0: all epochs, and the last weights."""
     checkpoint_every: int = 60
     """Seconds between checkpoints."""
     cache_gigabytes: float = 2.0
@@ -98,8 +108,8 @@ class Evaluate:
     """Share of right products that may be turned down: sets reject_at on the validation pairs."""
     prior_match: float = 0.95
     """Share of genuine claims that the team expects in an audit."""
-    temperature: float = 0.05
-    """T of the log-ratio against the catalogue."""
+    temperature: float | None = 0.05
+    """T of the log-ratio against the catalogue; null: chosen on the validation pairs (training/temperature.py)."""
     cohort_max: int = 4096
     """Originals that a claim is judged against, at most; 0 turns the cohort off (plain cosine)."""
     own_copy_cosine: float = 0.95
@@ -110,6 +120,8 @@ class Evaluate:
     """Draws of products behind each confidence interval."""
     batch: int = 64
     """Pictures encoded at once."""
+    baseline_epochs: int = 25
+    """Epochs of the plain autoencoder that the report sets beside the model; 0: none is trained."""
     golden_pairs: int = 8
     """Test pairs whose bytes and scores travel with the model."""
 
@@ -124,7 +136,11 @@ class Export:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a model must reach on the test pairs to be a challenger; "known" products train, "new" ones never do."""
+    """What a model must reach on its test pairs to be a challenger; "known" products train, "new" ones never do.
+
+    The floors hold for every model. Where there is a champion, the rest compares the two on the held-out pairs that
+    both have measured.
+    """
 
     min_auc: float = 0.85
     """Known products."""
@@ -134,8 +150,20 @@ class Candidate:
     """Known products."""
     min_share_decided: float = 0.05
     """Known products, at the thresholds that the team's rates set."""
-    max_share_lost: float = 0.02
-    """How much smaller that share may be than the champion's, where both were measured on one data version."""
+    max_share_lost: float = 0.05
+    """How much smaller than the champion's the share decided may be, at the lower bound of their difference."""
+    confidence: float = 0.95
+    """Of that bound (one-sided) and of the error rates' intervals."""
+    bootstrap: int = 2000
+    """Draws of products behind the bound and the intervals."""
+    min_photos: int = 30
+    """Held-out photos that both models must have measured, to be compared at all."""
+    min_category_photos: int = 30
+    """Of those, photos of a category that is compared by itself."""
+    max_category_lost: float = 0.15
+    """How much smaller than the champion's the share decided rightly may be in such a category."""
+    max_slowdown: float = 1.5
+    """How much longer than the champion encoding may take, both measured in turn in one process."""
 
 
 @dataclass(frozen=True)

@@ -27,26 +27,34 @@ _BLOCKS = (  # repeats, kernel, stride, expansion, channels
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+BLOCKS = sum(repeats for repeats, *_ in _BLOCKS)
+FIXED = "fixed."
+"""Begins the names of layers that are a second copy, with weights that stay as they were read."""
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
-def efficientnet_lite0(image_size: int) -> keras.Model:
+def efficientnet_lite0(image_size: int, frozen_blocks: int = 0, fixed_beside: bool = False) -> keras.Model:
     """The last feature map: float [N, image_size, image_size, 3] in [0, 1] -> [N, h, w, 1280].
 
-    Layers are named as the weight file names them. Batch norm uses its stored statistics in training
-    too: steps of a few dozen pictures of a few products would spoil ImageNet's.
+    The stem and the first `frozen_blocks` of the 16 blocks don't train (0: all train, the stem too). With
+    `fixed_beside` there is a second output of the same form: what the blocks after them make of the picture with
+    weights that don't train either. Layers are named as the weight file names them, the second output's with FIXED
+    before. Batch norm uses its stored statistics in training too: steps of a few dozen pictures of a few products
+    would spoil ImageNet's.
     """
     pictures = keras.Input([image_size, image_size, 3])
     x = keras.layers.Rescaling(255.0 / 128.0, -127.0 / 128.0)(pictures)
     x = _norm(_conv(x, 32, 3, 2, "_conv_stem"), "_bn0")
-    number = 0
-    for repeats, kernel, stride, expansion, channels in _BLOCKS:
-        for repeat in range(repeats):
-            x = _block(x, f"_blocks.{number}", kernel, stride if repeat == 0 else 1, expansion, channels)
-            number += 1
-    x = _norm(_conv(x, 1280, 1, 1, "_conv_head"), "_bn1")
-    return keras.Model(pictures, x, name="efficientnet_lite0")
+    x = _blocks(x, 0, frozen_blocks)
+    frozen = keras.Model(pictures, x).layers if frozen_blocks else []
+    maps = [_top(x, frozen_blocks)]
+    if fixed_beside:
+        maps.append(_top(x, frozen_blocks, FIXED))
+    model = keras.Model(pictures, maps if fixed_beside else maps[0], name="efficientnet_lite0")
+    for layer in [*frozen, *(layer for layer in model.layers if layer.name.startswith(FIXED))]:
+        layer.trainable = False
+    return model
 
 
 def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
@@ -57,13 +65,14 @@ def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
     weights = read_torch_weights(path or package_weights())
     try:
         for layer in model.layers:
+            name = layer.name.removeprefix(FIXED)
             if isinstance(layer, keras.layers.BatchNormalization):
                 parts = ("weight", "bias", "running_mean", "running_var")
-                layer.set_weights([weights[f"{layer.name}.{part}"] for part in parts])
+                layer.set_weights([weights[f"{name}.{part}"] for part in parts])
             elif isinstance(layer, keras.layers.DepthwiseConv2D):
-                layer.set_weights([weights[f"{layer.name}.weight"].transpose(2, 3, 0, 1)])
+                layer.set_weights([weights[f"{name}.weight"].transpose(2, 3, 0, 1)])
             elif isinstance(layer, keras.layers.Conv2D):
-                layer.set_weights([weights[f"{layer.name}.weight"].transpose(2, 3, 1, 0)])
+                layer.set_weights([weights[f"{name}.weight"].transpose(2, 3, 1, 0)])
     except (KeyError, ValueError) as error:
         raise BadInput(f"{path or _PACKAGE} does not hold the weights of EfficientNet-Lite0: {error}") from None
 
@@ -149,6 +158,22 @@ def _read_storage(file: BinaryIO, dtype: np.dtype) -> np.ndarray:
 
 def _weight_files(folder: str) -> list[Path]:
     return sorted(Path(folder).rglob("*.pth"))
+
+
+def _blocks(x: Any, first: int, end: int, prefix: str = "") -> Any:
+    each = [
+        (kernel, stride if repeat == 0 else 1, expansion, channels)
+        for repeats, kernel, stride, expansion, channels in _BLOCKS
+        for repeat in range(repeats)
+    ]
+    for number, block in list(enumerate(each))[first:end]:
+        x = _block(x, f"{prefix}_blocks.{number}", *block)
+    return x
+
+
+def _top(x: Any, first: int, prefix: str = "") -> Any:
+    x = _blocks(x, first, BLOCKS, prefix)
+    return _norm(_conv(x, 1280, 1, 1, f"{prefix}_conv_head"), f"{prefix}_bn1")
 
 
 def _conv(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,7 @@ _CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "losses", "ma
 _CHECK_AFTER = 0.1
 """Share of the steps before which latents may be alike: they begin so."""
 _MOST_VALIDATED = 512
+_MOST_FITTED = 2048
 
 
 class TrainingFailed(RuntimeError):
@@ -72,10 +73,20 @@ class Learner:
     """Losses since the epoch began, in the order of LOSSES, and the number of steps."""
 
     @property
+    def model_variables(self) -> list[Any]:
+        """The networks' own, in a fixed order."""
+        return [*self.model.encoder.variables, *self.model.decoder.variables]
+
+    @property
     def variables(self) -> list[Any]:
         """Everything that a checkpoint holds, in a fixed order."""
-        models = [*self.model.encoder.variables, *self.model.decoder.variables]
-        return [*models, *(one for opt, _ in self.optimizers for one in opt.variables), self.bank, self.seen, self.sums]
+        return [
+            *self.model_variables,
+            *(one for opt, _ in self.optimizers for one in opt.variables),
+            self.bank,
+            self.seen,
+            self.sums,
+        ]
 
 
 @dataclass
@@ -116,9 +127,12 @@ def train(root: Path, params: Params) -> TrainReport:
 
         progress.run_id = run_id
         if facts is None:
+            autoencoder.fit_fixed(learner.model, _some_pictures(known, settings))
             mlflow.log_params(tracking.flat(params))
             _log_sheet("augmentation.png", lambda path: _augmentation_sheet(known, settings, plan, path))
         speed = _run_steps(learner, progress, known, settings, plan, per_epoch, folder, look, strategy)
+        if settings.patience:
+            checkpoints.restore(folder, learner.model_variables, "best")
         _log_sheet("losses.png", lambda path: sheets.loss_curves(progress.history, path))
         _log_sheet("reconstructions.png", look.reconstructions)
         _write(root / OUT, learner.model, progress)
@@ -140,7 +154,7 @@ def _run_steps(
     import mlflow
 
     steps, size = plan.shape
-    if progress.step >= steps:
+    if progress.step >= steps or _impatient(progress.history, settings):
         return 0.0
     step_once = _step_function(learner, catalogue, settings, strategy)
     seen = strategy.experimental_distribute_dataset(batches.batches(catalogue, settings, plan, progress.step))
@@ -159,25 +173,29 @@ def _run_steps(
             due = time.monotonic() - saved > settings.checkpoint_every or progress.step == steps
             if not ends_epoch and not due:
                 continue
+            stop = False
             means = _means(learner)
             _check(means["loss"], learner, progress.step, steps)
             if ends_epoch:
                 epoch = progress.step // per_epoch
-                measured = means
-                every = settings.validate_every or steps  # 0: only at the end
-                if epoch % every == 0 or progress.step == steps:
-                    measured = measured | look.aucs()
+                looks = epoch % (settings.validate_every or steps) == 0 or progress.step == steps
+                measured = means | look.aucs() if looks else means
                 progress.history.append({"epoch": epoch, **measured})
+                if looks and settings.patience and _looks_since_best(progress.history) == 0:
+                    checkpoints.save(folder, progress.step, learner.model_variables, {}, "best")
+                stop = _impatient(progress.history, settings)
                 now = time.monotonic()
                 rate = per_epoch * size / (now - epoch_started)
                 epoch_started = now
                 mlflow.log_metrics({**measured, "pictures_per_second": rate}, step=epoch)
                 bar.set_postfix({"epoch": epoch, "loss": f"{means['loss']:.3f}"}, refresh=False)
                 learner.sums.assign(tf.zeros_like(learner.sums))
-            if due:
+            if due or stop:
                 facts = {"run_id": progress.run_id, "history": progress.history}
                 checkpoints.save(folder, progress.step, learner.variables, facts)
                 saved = time.monotonic()
+            if stop:
+                break
     return (progress.step - first) * size / (time.monotonic() - started)
 
 
@@ -186,7 +204,7 @@ def _step_function(
 ) -> Callable[[Any, Any], None]:
     originals = batches.read_pictures(catalogue.paths[: catalogue.count], settings.decoded_size)
     in_step, _ = batches.step_size(catalogue, settings)
-    encoder, decoder = learner.model.encoder, learner.model.decoder
+    encoder, decoder = learner.model.learned
 
     def replica_step(pictures: tf.Tensor, products: tf.Tensor) -> None:
         targets = tf.cast(tf.gather(originals, products), tf.float32) / 255.0
@@ -247,6 +265,27 @@ def _new_learner(settings: Train, originals: int, steps: int) -> Learner:
     return Learner(model, optimizers, bank, kept(tf.zeros([originals], tf.bool)), kept(tf.zeros([len(LOSSES) + 1])))
 
 
+def _looks_since_best(history: list[dict[str, float]]) -> int:
+    """How many looks at the validation split came after the one with the best mean of AUCs."""
+    looks = [one for one in history if any(key.startswith("validation_auc") for key in one)]
+    means = [np.mean([value for key, value in one.items() if key.startswith("validation_auc")]) for one in looks]
+    return len(means) - 1 - int(np.argmax(means)) if means else 0
+
+
+def _impatient(history: list[dict[str, float]], settings: Train) -> bool:
+    return bool(settings.patience) and _looks_since_best(history) >= settings.patience
+
+
+def _some_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray]:
+    """At most _MOST_FITTED of the training pictures, in batches as the encoder takes them."""
+    chosen = np.random.default_rng(settings.seed).permutation(len(catalogue.paths))[:_MOST_FITTED]
+    for at in range(0, len(chosen), 64):
+        pictures = batches.read_pictures(
+            tuple(catalogue.paths[one] for one in chosen[at : at + 64]), settings.image_size
+        )
+        yield pictures.numpy().astype(np.float32) / 255.0
+
+
 def _means(learner: Learner) -> dict[str, float]:
     *sums, count = learner.sums.numpy().tolist()
     return {name: total / count for name, total in zip(LOSSES, sums, strict=True)}
@@ -263,7 +302,7 @@ def _check(loss: float, learner: Learner, step: int, steps: int) -> None:
 
 
 class _Validation:
-    """The validation split's photos against all originals: a look, which steers nothing."""
+    """The validation split's photos against all originals: a look, which steers nothing but where training ends."""
 
     def __init__(self, root: Path, rows: Any, model: Autoencoder, settings: Train):
         everything = batches.catalogue_of(root, rows.loc[rows.known | (rows.split == "validation")], "validation")
