@@ -116,10 +116,10 @@ def step_size(catalogue: Catalogue, train: Train) -> tuple[int, int]:
     return products, products * (1 + train.photos_per_product)
 
 
-def steps_per_epoch(catalogue: Catalogue, train: Train) -> int:
-    """Steps that show as many photos as there are."""
+def steps_per_epoch(catalogue: Catalogue, train: Train, replicas: int = 1) -> int:
+    """Steps that show as many photos as there are, where each of the replicas takes a step's pictures at a time."""
     products, _ = step_size(catalogue, train)
-    return max(1, -(-catalogue.photos // (products * train.photos_per_product)))
+    return max(1, -(-catalogue.photos // (products * train.photos_per_product * replicas)))
 
 
 def plan_steps(catalogue: Catalogue, train: Train, steps: int) -> np.ndarray:
@@ -144,8 +144,8 @@ def plan_steps(catalogue: Catalogue, train: Train, steps: int) -> np.ndarray:
     return np.array(plan, np.int32)
 
 
-def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int) -> tf.data.Dataset:
-    """Steps `first`, … of the plan: (pictures float32 [B, S, S, 3], products int32 [B]).
+def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int, replicas: int = 1) -> tf.data.Dataset:
+    """Steps `first`, … of the plan: (pictures float32 [B, S, S, 3], products int32 [B]); `replicas` of them in a batch.
 
     What a step shows depends on the seed and its number alone. Decoded pictures stay in memory where they fit.
     """
@@ -168,7 +168,7 @@ def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int) ->
         return seen, products[number]
 
     rows = tf.data.Dataset.range(first * size, plan.size)
-    return rows.map(look, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True).prefetch(4)
+    return rows.map(look, num_parallel_calls=tf.data.AUTOTUNE).batch(size * replicas, drop_remainder=True).prefetch(4)
 
 
 class _Deck:

@@ -19,7 +19,6 @@ from typing import Any, cast
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from training import autoencoder, batches, checkpoints, losses, sheets, tracking
@@ -27,15 +26,15 @@ from training.autoencoder import Autoencoder
 from training.batches import Catalogue
 from training.config import Params, Train
 from training.errors import BadInput
+from training.look import Look, impatient, looks_since_best
 from training.output import replacing
 from training.stage import run_stage
 
 OUT = Path("models/autoencoder")
 LOSSES = ("loss", "reconstruction", "classification", "contrast")
-_CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "losses", "manifest", "train")
+_CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "look", "losses", "manifest", "train")
 _CHECK_AFTER = 0.1
 """Share of the steps before which latents may be alike: they begin so."""
-_MOST_VALIDATED = 512
 _MOST_FITTED = 2048
 
 
@@ -111,16 +110,17 @@ def train(root: Path, params: Params) -> TrainReport:
             f"training needs two products with originals and a photo, and has {known.count} and {known.photos}: "
             "import more pictures, or change split in params.yaml"
         )
-    per_epoch = batches.steps_per_epoch(known, settings)
-    steps = per_epoch * settings.epochs
     strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    per_epoch = batches.steps_per_epoch(known, settings, replicas)
+    steps = per_epoch * settings.epochs
     with strategy.scope():
         learner = _new_learner(settings, known.count, steps)
     folder = root / ".photoproof/checkpoints" / _key(root, params, rows)
     facts = checkpoints.restore(folder, learner.variables)
     progress = Progress(facts["step"], facts["run_id"], facts["history"]) if facts else Progress()
-    plan = batches.plan_steps(known, settings, steps)
-    look = _Validation(root, rows, learner.model, settings)
+    plan = batches.plan_steps(known, settings, steps * replicas)
+    look = Look(root, rows, learner.model, settings)
 
     with tracking.run(root, resume=progress.run_id is not None, run_id=progress.run_id) as run_id:
         import mlflow
@@ -147,17 +147,19 @@ def _run_steps(
     plan: np.ndarray,
     per_epoch: int,
     folder: Path,
-    look: "_Validation",
+    look: Look,
     strategy: tf.distribute.Strategy,
 ) -> float:
     """Take the steps that are left; returns pictures per second."""
     import mlflow
 
-    steps, size = plan.shape
-    if progress.step >= steps or _impatient(progress.history, settings):
+    replicas = strategy.num_replicas_in_sync
+    steps, size = len(plan) // replicas, plan.shape[1] * replicas
+    if progress.step >= steps or impatient(progress.history, settings.patience):
         return 0.0
     step_once = _step_function(learner, catalogue, settings, strategy)
-    seen = strategy.experimental_distribute_dataset(batches.batches(catalogue, settings, plan, progress.step))
+    rest = batches.batches(catalogue, settings, plan, progress.step * replicas, replicas)
+    seen = strategy.experimental_distribute_dataset(rest)  # cuts each batch into the replicas' own steps
     started = saved = epoch_started = time.monotonic()
     first = progress.step
     pause = 0.2 if sys.stderr.isatty() else 15.0
@@ -181,9 +183,9 @@ def _run_steps(
                 looks = epoch % (settings.validate_every or steps) == 0 or progress.step == steps
                 measured = means | look.aucs() if looks else means
                 progress.history.append({"epoch": epoch, **measured})
-                if looks and settings.patience and _looks_since_best(progress.history) == 0:
+                if looks and settings.patience and looks_since_best(progress.history) == 0:
                     checkpoints.save(folder, progress.step, learner.model_variables, {}, "best")
-                stop = _impatient(progress.history, settings)
+                stop = impatient(progress.history, settings.patience)
                 now = time.monotonic()
                 rate = per_epoch * size / (now - epoch_started)
                 epoch_started = now
@@ -212,7 +214,7 @@ def _step_function(
             latents = encoder(pictures, training=True)
             rows = products[:in_step, tf.newaxis]
             bank = tf.tensor_scatter_nd_update(learner.bank, rows, latents[:in_step])
-            known = tf.tensor_scatter_nd_update(learner.seen, rows, tf.ones([in_step], tf.bool))
+            known = tf.tensor_scatter_nd_update(learner.seen, rows, tf.ones_like(rows[:, 0], tf.bool))
             reconstruction = losses.reconstruction(decoder(latents, training=True), targets)
             classification = losses.classification(
                 latents[in_step:], products[in_step:], bank, known, settings.temperature
@@ -228,6 +230,11 @@ def _step_function(
         gradients = iter(tape.gradient(shared, variables))
         for optimizer, group in learner.optimizers:
             optimizer.apply([next(gradients) for _ in group], group)
+        if strategy.num_replicas_in_sync > 1:  # each remembers what the others saw
+            context = cast(tf.distribute.ReplicaContext, tf.distribute.get_replica_context())
+            rows, fresh = context.all_gather(rows, 0), context.all_gather(latents[:in_step], 0)
+            bank = tf.tensor_scatter_nd_update(learner.bank, rows, fresh)
+            known = tf.tensor_scatter_nd_update(learner.seen, rows, tf.ones_like(rows[:, 0], tf.bool))
         learner.bank.assign(bank)
         learner.seen.assign(known)
         learner.sums.assign_add(tf.stack([loss, reconstruction, classification, contrast, 1.0]))
@@ -257,23 +264,13 @@ def _new_learner(settings: Train, originals: int, steps: int) -> Learner:
         optimizer.build(group)
         optimizers.append((optimizer, group))
 
-    def kept(value: tf.Tensor) -> tf.Variable:
-        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        return tf.Variable(value, trainable=False, aggregation=first)
+    def kept(value: tf.Tensor, aggregation: tf.VariableAggregation) -> tf.Variable:
+        return tf.Variable(value, trainable=False, aggregation=aggregation)
 
-    bank = kept(tf.zeros([originals, settings.latent_size]))
-    return Learner(model, optimizers, bank, kept(tf.zeros([originals], tf.bool)), kept(tf.zeros([len(LOSSES) + 1])))
-
-
-def _looks_since_best(history: list[dict[str, float]]) -> int:
-    """How many looks at the validation split came after the one with the best mean of AUCs."""
-    looks = [one for one in history if any(key.startswith("validation_auc") for key in one)]
-    means = [np.mean([value for key, value in one.items() if key.startswith("validation_auc")]) for one in looks]
-    return len(means) - 1 - int(np.argmax(means)) if means else 0
-
-
-def _impatient(history: list[dict[str, float]], settings: Train) -> bool:
-    return bool(settings.patience) and _looks_since_best(history) >= settings.patience
+    same, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
+    bank = kept(tf.zeros([originals, settings.latent_size]), same)
+    seen = kept(tf.zeros([originals], tf.bool), same)
+    return Learner(model, optimizers, bank, seen, kept(tf.zeros([len(LOSSES) + 1]), mean))
 
 
 def _some_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray]:
@@ -299,49 +296,6 @@ def _check(loss: float, learner: Learner, step: int, steps: int) -> None:
             f"{wrong} at step {step} of {steps}: the last good checkpoint is kept; "
             "lower train.backbone_rate and train.head_rate in params.yaml"
         )
-
-
-class _Validation:
-    """The validation split's photos against all originals: a look, which steers nothing but where training ends."""
-
-    def __init__(self, root: Path, rows: Any, model: Autoencoder, settings: Train):
-        everything = batches.catalogue_of(root, rows.loc[rows.known | (rows.split == "validation")], "validation")
-        photos = np.arange(everything.count, len(everything.paths))
-        if len(photos) > _MOST_VALIDATED:
-            photos = np.random.default_rng(settings.seed).choice(photos, _MOST_VALIDATED, replace=False)
-        self._products = everything.products[photos]
-        known = set(rows[rows.known & (rows.role == "original")].path)
-        paths = everything.paths[: everything.count]
-        self._known = np.array([str(Path(path).relative_to(root / "data").as_posix()) in known for path in paths])
-        self._originals = batches.read_pictures(paths, settings.image_size)
-        self._photos = batches.read_pictures(tuple(everything.paths[at] for at in photos), settings.image_size)
-        self._model = model
-
-    def aucs(self) -> dict[str, float]:
-        """ROC-AUC of genuine against impostor pairs by cosine, for photos of known and of new products."""
-        cosines = self._encode(self._photos) @ self._encode(self._originals).T
-        genuine = self._products[:, None] == np.arange(cosines.shape[1])
-        found = {}
-        for name, wanted in (("known", True), ("new", False)):
-            which = self._known[self._products] == wanted
-            if which.any():
-                auc = roc_auc_score(genuine[which].ravel(), cosines[which].ravel())
-                found[f"validation_auc_{name}"] = float(auc)
-        return found
-
-    def reconstructions(self, path: Path) -> None:
-        """A sheet of a fixed batch: originals above, photos, and what the decoder makes of the photos."""
-        some = np.linspace(0, len(self._products) - 1, min(12, len(self._products))).astype(int)
-        photos = tf.cast(tf.gather(self._photos, some), tf.float32) / 255.0
-        drawn = self._model.decoder(self._model.encoder(photos, training=False), training=False)
-        originals = tf.cast(tf.gather(self._originals, self._products[some]), tf.float32) / 255.0
-        side = self._model.train.decoded_size
-        above = [sheets.resized(one.numpy(), side) for one in (originals, photos)]
-        sheets.contact_sheet([*above, tf.cast(drawn, tf.float32).numpy()], path)
-
-    def _encode(self, pictures: tf.Tensor) -> np.ndarray:
-        parts = [tf.cast(pictures[at : at + 64], tf.float32) / 255.0 for at in range(0, len(pictures), 64)]
-        return np.concatenate([self._model.encoder(part, training=False).numpy() for part in parts])
 
 
 def _augmentation_sheet(catalogue: Catalogue, settings: Train, plan: np.ndarray, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.autoencoder import build, load, save
+from training.autoencoder import Autoencoder, build, fit_fixed, load, save
 from training.config import Train
 from training.errors import BadInput
 from training.imagenet import efficientnet_lite0, load_imagenet, package_weights, read_torch_weights
@@ -51,6 +51,60 @@ def test_what_is_saved_is_loaded(encoder: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.encoder(some, training=False), saved.encoder(some, training=False))
     latents = saved.encoder(some, training=False)
     np.testing.assert_array_equal(loaded.decoder(latents, training=False), saved.decoder(latents, training=False))
+
+
+def with_first_weights(image_size: int = 64) -> Autoencoder:
+    settings = Train(image_size=image_size, latent_size=16, decoded_size=16, encoder="efficientnet_lite0")
+    return build(dataclasses.replace(settings, frozen_blocks=5, fixed_weight=2.0, fixed_size=3))
+
+
+def test_frozen_blocks_and_first_weights_do_not_train() -> None:
+    autoencoder = with_first_weights()
+    trains = {one.path.split("/")[-2] for one in autoencoder.encoder.trainable_variables}
+    assert "_blocks.5._project_conv" in trains
+    assert not trains & {"_conv_stem", "_blocks.0._depthwise_conv", "_blocks.4._project_conv", "fixed_components"}
+    assert not [name for name in trains if name.startswith("fixed.")]
+    latents, drawing = autoencoder.learned
+    assert {one.path for one in latents.trainable_variables} == {
+        one.path for one in autoencoder.encoder.trainable_variables
+    }
+    assert drawing(latents(pictures(64))).shape == (5, 16, 16, 3)
+
+
+def test_the_embedding_is_the_latent_and_the_weighted_components_of_what_first_weights_see() -> None:
+    autoencoder = with_first_weights()
+    some = pictures(64)
+    fit_fixed(autoencoder, [some.numpy()[:3], some.numpy()[3:]])
+    embedding = autoencoder.encoder(some, training=False).numpy()
+    latents = autoencoder.learned[0](some, training=False).numpy()
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(embedding[:, :16], latents / 5**0.5, atol=1e-5)
+    first = efficientnet_lite0(64)
+    load_imagenet(first)
+    seen = first(some).numpy().mean((1, 2))
+    centred = (seen - seen.mean(0)).astype(np.float64)
+    components = centred @ np.linalg.svd(centred, full_matrices=False)[2][:3].T
+    expected = components / np.linalg.norm(components, axis=1, keepdims=True) * (4 / 5) ** 0.5
+    np.testing.assert_allclose(embedding[:, 16:] @ embedding[:, 16:].T, expected @ expected.T, atol=1e-4)
+
+
+def test_the_decoder_draws_from_the_latent_in_the_embedding(tmp_path: Path) -> None:
+    autoencoder = with_first_weights()
+    save(autoencoder, tmp_path)
+    latents, drawing = autoencoder.learned
+    some = pictures(64)
+    drawn = autoencoder.decoder(autoencoder.encoder(some, training=False), training=False)
+    np.testing.assert_allclose(drawn, drawing(latents(some, training=False), training=False), atol=1e-4)
+    loaded = load(tmp_path)
+    np.testing.assert_array_equal(loaded.encoder(some, training=False), autoencoder.encoder(some, training=False))
+
+
+def test_fewer_pictures_than_components_leave_the_rest_zero() -> None:
+    autoencoder = with_first_weights()
+    fit_fixed(autoencoder, [pictures(64).numpy()[:2]])
+    embedding = autoencoder.encoder(pictures(64), training=False).numpy()
+    assert np.isfinite(embedding).all()
+    assert not embedding[:, 18:].any()
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:

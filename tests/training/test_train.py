@@ -18,6 +18,7 @@ from training.autoencoder import load
 from training.batches import Catalogue, batches, catalogue_of, plan_steps, read_splits, steps_per_epoch
 from training.config import Params, Split, Train
 from training.errors import BadInput
+from training.look import Look
 from training.manifest import SCHEMA, write_manifest
 from training.train import TrainingFailed, train
 
@@ -151,6 +152,38 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(unt
         train(untrained, wild)
     assert raised.value.exit_code == 1
     assert not (untrained / "models/autoencoder").exists()
+
+
+def test_training_ends_where_looks_bring_nothing_better_and_keeps_the_best(untrained: Path) -> None:
+    hasty = dataclasses.replace(TINY, epochs=40, validate_every=1, patience=2, head_rate=0.05, backbone_rate=0.05)
+    params = dataclasses.replace(PARAMS, train=hasty)
+    train(untrained, params)
+    history = json.loads((untrained / "models/autoencoder/history.json").read_text())
+    assert len(history) < 40
+    means = [np.mean([value for key, value in one.items() if key.startswith("validation_auc")]) for one in history]
+    assert max(means[-2:]) <= max(means) == means[-3]
+    kept = Look(untrained, read_splits(untrained, params), load(untrained / "models/autoencoder"), hasty).aucs()
+    np.testing.assert_allclose(np.mean(list(kept.values())), means[-3], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_devices_train_through_the_same_loop(untrained: Path) -> None:
+    """Two virtual devices in a process of their own, mirrored; and bfloat16, which is what a GPU would take."""
+    (untrained / "params.yaml").write_text(params_yaml(precision="mixed_bfloat16"))
+    run = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from training.config import read_params
+from training.train import train
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    print(train(Path("."), read_params()).epochs)
+"""
+    done = subprocess.run([sys.executable, "-c", run], cwd=untrained, capture_output=True, text=True)
+    assert done.stdout.strip() == "4", done.stderr[-2000:]
+    history = json.loads((untrained / "models/autoencoder/history.json").read_text())
+    assert history[-1]["loss"] < history[0]["loss"]
 
 
 def test_latents_that_are_all_alike_are_called_a_collapse() -> None:
