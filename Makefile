@@ -4,10 +4,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.built
 GROCERY ?= ../shared/grocery-store
+WORKSPACE ?= .photoproof/demo
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test lint bench grocery mlflow venv lock clean
+.PHONY: demo test lint bench grocery ablation mlflow venv lock clean
 
 demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch workspace
 	@$(BIN)/photoproof demo
@@ -23,8 +24,12 @@ lint: $(STAMP)  ## Style and types
 bench: $(STAMP)  ## What serving costs on this machine: SERVER=grpc://host:8500 (REST=...) measures that one, MODEL=folder
 	@$(BIN)/python -m benchmarks $(if $(SERVER),--server $(SERVER)) $(if $(REST),--rest $(REST)) $(if $(MODEL),--model $(MODEL))
 
-grocery: $(STAMP)  ## The whole way on real photos: GROCERY=a folder with catalogue.csv and photos.csv
+grocery: $(STAMP)  ## The whole way on real photos, and a second seed: GROCERY=a folder with catalogue.csv and photos.csv
 	@$(BIN)/photoproof demo --catalogue "$(GROCERY)" --setting default --to .photoproof/grocery
+	@$(BIN)/python -m benchmarks.ablation --workspace .photoproof/grocery --rows "as set" --seeds 1 2
+
+ablation: $(STAMP)  ## What each choice in params.yaml is worth, on the data of WORKSPACE=.photoproof/demo; hours on real photos
+	@$(BIN)/python -m benchmarks.ablation --workspace "$(WORKSPACE)"
 
 mlflow: $(STAMP)  ## The tracking server and registry on this workspace, http://127.0.0.1:5000
 	@$(BIN)/photoproof mlflow

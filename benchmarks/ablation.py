@@ -1,0 +1,178 @@
+"""What each choice in params.yaml is worth: trains and evaluates rows of ablation.yaml on a workspace's data.
+
+    python -m benchmarks.ablation --workspace .photoproof/grocery --seeds 1 2 [--rows "as set" "no reconstruction"]
+
+Each row and seed has a folder under .photoproof/ablation/ in the workspace, and is not trained again where the folder
+holds its result. The table goes to reports/ablation.md. A row that fails stays in it, with its reason.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from training.config import Params, read_params
+from training.errors import BadInput
+from training.tracking import tracking_uri
+
+ROWS = Path(__file__).with_name("ablation.yaml")
+FIRST = "as set"
+FIGURES = [
+    ("known", "auc", "AUC"),
+    ("known", "eer", "EER"),
+    ("known", "tar_at_far_1pct", "TAR at 1 %"),
+    ("known", "top1", "top-1"),
+    ("known", "hard", "hard AUC"),
+    ("new", "auc", "AUC"),
+    ("new", "eer", "EER"),
+    ("new", "tar_at_far_1pct", "TAR at 1 %"),
+    ("new", "top1", "top-1"),
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row with one seed: its figures in the order of FIGURES, or why there are none."""
+
+    figures: tuple[float, ...] = ()
+    minutes: float = float("nan")
+    """Of training; NaN where the model was there already."""
+    error: str = ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for, print the table and write it; 0 also where rows failed, for that is a result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("--workspace", type=Path, default=Path("."), help="where photoproof retrain has run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rows", nargs="+", help="names in benchmarks/ablation.yaml; by default all")
+    options = parser.parse_args(arguments)
+    try:
+        table = ablation(options.workspace.resolve(), options.seeds, options.rows)
+    except BadInput as error:
+        print(f"ablation: {error}", file=sys.stderr)
+        return error.exit_code
+    print(table, end="")
+    return 0
+
+
+def ablation(root: Path, seeds: list[int], names: list[str] | None) -> str:
+    """The table in Markdown, also written to reports/ablation.md. Raises BadInput."""
+    base = read_params(root / "params.yaml")
+    rows: dict[str, dict[str, Any]] = yaml.safe_load(ROWS.read_text())[base.train.encoder]
+    for name in names or []:
+        if name not in rows:
+            raise BadInput(f"{ROWS.name} has no row {name!r} for {base.train.encoder}: it has {', '.join(rows)}")
+    if not (root / "reports/validation/accepted.parquet").is_file():
+        raise BadInput(f"{root} has no accepted pictures: run `photoproof retrain` there first")
+    outcomes: dict[str, list[Outcome]] = {}
+    for name in names or rows:
+        for seed in seeds:
+            params = _changed(base, {**rows[name], "train.seed": seed})
+            print(f"{name}, seed {seed} ...", file=sys.stderr, flush=True)
+            outcomes.setdefault(name, []).append(_run(root, params))
+    table = as_markdown(outcomes, seeds)
+    (root / "reports/ablation.md").write_text(table)
+    return table
+
+
+def as_markdown(outcomes: dict[str, list[Outcome]], seeds: list[int]) -> str:
+    """Rows with the mean of the seeds, and half the distance between the best and the worst after ±."""
+    heads = [f"{group}: {head}" if at in (0, 5) else head for at, (group, _, head) in enumerate(FIGURES)]
+    lines = [
+        f"Seeds {', '.join(map(str, seeds))}: mean ± half the range. Test photos, each against every original.",
+        "",
+        f"| what | minutes | {' | '.join(heads)} |",
+        "|---|" + "---|" * (1 + len(FIGURES)),
+    ]
+    for name, each in outcomes.items():
+        errors = {one.error for one in each if one.error}
+        figures = np.array([one.figures for one in each if not one.error])
+        if not len(figures):
+            lines.append(f"| {name} | failed: {'; '.join(sorted(errors))} |" + " |" * len(FIGURES))
+            continue
+        minutes = [one.minutes for one in each if np.isfinite(one.minutes)]
+        took = f"{np.mean(minutes):.0f}" if minutes else ""
+        spread = (figures.max(0) - figures.min(0)) / 2
+        told = [f"{mean:.3f} ± {half:.3f}" for mean, half in zip(figures.mean(0), spread, strict=True)]
+        note = f" (a seed failed: {'; '.join(sorted(errors))})" if errors else ""
+        lines.append(f"| {name}{note} | {took} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _changed(params: Params, changes: dict[str, Any]) -> Params:
+    for key, value in changes.items():
+        part, name = key.split(".")
+        now = getattr(params, part)
+        value = float(value) if isinstance(getattr(now, name), float) else value
+        params = dataclasses.replace(params, **{part: dataclasses.replace(now, **{name: value})})
+    return params
+
+
+def _run(root: Path, params: Params) -> Outcome:
+    said = json.dumps(dataclasses.asdict(params), sort_keys=True)
+    folder = root / ".photoproof/ablation" / hashlib.sha256(said.encode()).hexdigest()[:12]
+    result = folder / "result.json"
+    if not result.is_file():
+        _prepare(root, folder, params)
+        outcome = _trained_and_evaluated(root, folder, params)
+        result.write_text(json.dumps(dataclasses.asdict(outcome)) + "\n")
+    found = json.loads(result.read_text())
+    return Outcome(tuple(found["figures"]), found["minutes"], found["error"])
+
+
+def _prepare(root: Path, folder: Path, params: Params) -> None:
+    (folder / "reports/validation").mkdir(parents=True, exist_ok=True)
+    if not (folder / "data").exists():
+        (folder / "data").symlink_to(root / "data")
+    for name in ("data.dvc", "reports/validation/accepted.parquet"):
+        if (root / name).is_file():
+            shutil.copyfile(root / name, folder / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(dataclasses.asdict(params)))
+
+
+def _trained_and_evaluated(root: Path, folder: Path, params: Params) -> Outcome:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri(root)}
+    minutes = float("nan")
+    there = _model_of(root, params)
+    if there:
+        shutil.copytree(there, folder / "models/autoencoder", dirs_exist_ok=True)
+    started = time.monotonic()
+    for stage in ("evaluate",) if there else ("train", "evaluate"):
+        command = [sys.executable, "-m", f"training.{stage}"]
+        done = subprocess.run(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            return Outcome(error=(done.stderr.strip().splitlines() or ["no message"])[-1])
+        if stage == "train":
+            minutes = (time.monotonic() - started) / 60
+    metrics = json.loads((folder / "reports/evaluation/metrics.json").read_text())
+    return Outcome(tuple(_figure(metrics, group, key) for group, key, _ in FIGURES), minutes)
+
+
+def _figure(metrics: dict[str, Any], group: str, key: str) -> float:
+    found = metrics.get(group, {}).get(key, float("nan"))
+    return float(found["auc"] if isinstance(found, dict) else found)
+
+
+def _model_of(root: Path, params: Params) -> Path | None:
+    """A model that these params for training have made already, in the workspace or in another row."""
+    wanted = dataclasses.asdict(params.train)
+    for facts in [root / "models/autoencoder/autoencoder.json", *root.glob(".photoproof/ablation/*/models/*/*.json")]:
+        if facts.name == "autoencoder.json" and facts.is_file() and json.loads(facts.read_text())["train"] == wanted:
+            return facts.parent
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.ablation import FIGURES, ROWS, Outcome, ablation, as_markdown
+from training.config import read_params
+from training.errors import BadInput
+
+
+def test_every_row_is_of_params_that_exist(tmp_path: Path) -> None:
+    for encoder, rows in yaml.safe_load(ROWS.read_text()).items():
+        assert next(iter(rows.values())) == {}
+        for changes in rows.values():
+            wanted: dict = {"train": {"encoder": encoder}}
+            for key, value in changes.items():
+                part, name = key.split(".")
+                wanted.setdefault(part, {})[name] = value
+            (tmp_path / "params.yaml").write_text(yaml.safe_dump(wanted))
+            read_params(tmp_path / "params.yaml")
+
+
+def test_the_table_has_mean_and_half_the_range_and_keeps_what_failed() -> None:
+    figures = [(0.9,) * len(FIGURES), (0.8,) * len(FIGURES)]
+    table = as_markdown(
+        {"good": [Outcome(one, minutes=3.0) for one in figures], "bad": [Outcome(error="latents collapsed")]}, [1, 2]
+    )
+    assert "| good | 3 | 0.850 ± 0.050 |" in table
+    assert "| bad | failed: latents collapsed |" in table
+
+
+def test_a_row_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    with pytest.raises(BadInput, match="no reconstruction"):
+        ablation(tmp_path, [1], ["no such row"])
+
+
+@pytest.mark.slow
+def test_rows_are_trained_once_and_evaluated(evaluated, tmp_path: Path) -> None:
+    for part in ("data", "reports/validation"):
+        shutil.copytree(evaluated.root / part, tmp_path / part)
+    train = dataclasses.replace(evaluated.params.train, epochs=2, products_per_step=4)
+    params = dataclasses.replace(evaluated.params, train=train)
+    (tmp_path / "params.yaml").write_text(json.dumps(dataclasses.asdict(params)))
+    rows = ["as set", "plain cosine, no cohort"]
+    table = ablation(tmp_path, [1], rows)
+    first, second = (line.split(" | ") for line in table.splitlines()[-2:])
+    assert first[0] == "| as set"
+    assert first[1] != ""
+    assert second[1] == ""  # the same model, judged otherwise
+    assert first[2:] != second[2:]
+    assert ablation(tmp_path, [1], rows) == table
+    assert (tmp_path / "reports/ablation.md").read_text() == table
