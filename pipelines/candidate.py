@@ -1,17 +1,30 @@
-"""Is a version good enough to challenge the champion? A decision with its reasons, as a report and as tags."""
+"""Is a version good enough to challenge the champion? A decision with its reasons, as a report and as tags.
+
+Floors hold for every version. Where there is a champion, the two are held against each other on the held-out pairs
+that both have measured (pipelines/comparison.py; docs/decisions/0007 says why on those).
+"""
 
 import dataclasses
 import json
+import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from pipelines import registry
+from pipelines import evidence, registry
+from pipelines.candidate_report import write_report
+from pipelines.comparison import Comparison, Rate, compare, error_rates, slowdown
 from pipelines.registry import CHALLENGER, CHAMPION, Registered
 from pipelines.workspace import Workspace
 from training.config import Candidate, read_params
+from training.stage import hushed
 
 ROUNDING = 1e-6
 """Tags have six digits."""
+
+BETTER, AS_GOOD, FIRST, REFUSED = "better", "as good and newer", "first", "refused"
+"""How a version stands: beside the champion, or without one."""
 
 
 @dataclass(frozen=True)
@@ -24,111 +37,175 @@ class Rule:
     passed: bool
 
     def __str__(self) -> str:
-        return f"{self.name} {'not measured' if self.value is None else f'{self.value:.3f}'} ({self.limit})"
+        return f"{self.name} {self.told} ({self.limit})"
+
+    @property
+    def told(self) -> str:
+        """The number as people read it."""
+        if self.value is None:
+            return "not measured"
+        return f"{self.value:.1e}" if 0 < abs(self.value) < 5e-4 else f"{self.value:.3f}".removesuffix(".000")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a version is a candidate, by which rules, and what was left out and why."""
+    """How a version stands, by which rules, and what was left out and why."""
 
     version: int
     model_id: str
-    accepted: bool
+    standing: str
+    """BETTER, AS_GOOD, FIRST or REFUSED."""
     rules: Sequence[Rule]
     notes: Sequence[str] = ()
+    champion: int | None = None
+    """The champion that it was held against."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it may challenge the champion."""
+        return self.standing != REFUSED
 
     def __str__(self) -> str:
         if self.accepted:
-            return f"version {self.version} is good enough: " + ", ".join(map(str, self.rules))
+            beside = f"{self.standing}, beside champion {self.champion}" if self.champion else "good enough"
+            return f"version {self.version} is {beside}: " + ", ".join(map(str, self.rules))
         broken = [str(rule) for rule in self.rules if not rule.passed]
         return f"version {self.version} is not good enough: " + ", ".join(broken)
 
 
 def decide(workspace: Workspace, registered: Registered) -> Decision:
-    """Decide by the tags of the version; it gets the alias `challenger` where it is accepted and not the champion.
+    """Decide about a version; it gets the alias `challenger` where it is accepted and not the champion.
 
-    The report goes to reports/candidate/ and the outcome to the version's tags. Raises BadInput for params.yaml,
-    VersionNotFound, RegistryUnreachable.
+    The report goes to reports/candidate/ and to the version's page in MLflow, the outcome to the version's tags.
+    Raises BadInput for params.yaml, VersionNotFound, RegistryUnreachable.
     """
     limits = read_params(workspace.params).candidate
     version = registered.version
     tags = registry.tags_of(workspace, version)
     champion = registry.versions_by_alias(workspace).get(CHAMPION)
-    rivals = registry.tags_of(workspace, champion) if champion not in (None, version) else None
-    rules, notes = judge(tags, rivals, limits)
-    if champion == version:
-        notes = [*notes, "It is the champion."]
-    elif champion and rivals:
-        notes = [*notes, f"The champion is version {champion}."]
-    decision = Decision(version, registered.model_id, all(rule.passed for rule in rules), rules, notes)
-    _write_report(workspace, decision)
-    outcome = "accepted" if decision.accepted else "refused"
-    registry.set_tags(workspace, version, {"candidate": outcome, "candidate_reason": str(decision)})
-    if decision.accepted and champion != version:
+    rules, notes = floors(tags, limits)
+    with tempfile.TemporaryDirectory() as folder, hushed():
+        mine = registry.download(workspace, version, Path(folder, "mine"))
+        rules.append(golden(mine))
+        if champion in (None, version):
+            notes.append("It is the champion." if champion else "There is no champion to compare it with.")
+            champion, better = None, True
+        else:
+            found, better = beside(workspace, version, champion, Path(folder), limits)
+            rules += found
+    standing = FIRST if champion is None else BETTER if better else AS_GOOD
+    if not all(rule.passed for rule in rules):
+        standing = REFUSED
+    decision = Decision(version, registered.model_id, standing, rules, notes, champion)
+    outcome = {"candidate": standing, "candidate_reason": str(decision)[:5000]}
+    registry.set_tags(workspace, version, outcome | {"candidate_beside": str(champion or "")})
+    report = write_report(workspace, decision, registry.all_versions(workspace))
+    registry.describe(workspace, version, report)
+    if decision.accepted and registry.versions_by_alias(workspace).get(CHAMPION) != version:
         registry.promote(workspace, version, CHALLENGER)
     return decision
 
 
-def judge(
-    tags: Mapping[str, str], champion: Mapping[str, str] | None, limits: Candidate
-) -> tuple[list[Rule], list[str]]:
-    """The rules for a version with these tags, and notes on rules that do not apply.
+def floors(tags: Mapping[str, str], limits: Candidate) -> tuple[list[Rule], list[str]]:
+    """The rules for a version with these tags that need no champion, and notes on rules that do not apply."""
 
-    A version is not compared with a champion that was measured on other data.
-    """
+    def figure(name: str) -> float | None:
+        return float(tags[name]) if name in tags else None
 
-    def figure(of: Mapping[str, str], name: str) -> float | None:
-        return float(of[name]) if name in of else None
-
-    def at_least(name: str, value: float | None, limit: float, why: str = "") -> Rule:
-        return Rule(name, value, f"at least {limit:g}{why}", value is not None and value >= limit - ROUNDING)
-
-    def at_most(name: str, value: float | None, limit: float) -> Rule:
-        return Rule(name, value, f"at most {limit:g}", value is not None and value <= limit + ROUNDING)
-
-    share = figure(tags, "known.share_decided")
     rules = [
-        at_least("AUC of known products", figure(tags, "known.auc"), limits.min_auc),
-        at_most("EER of known products", figure(tags, "known.eer"), limits.max_eer),
-        at_least("share decided without a person", share, limits.min_share_decided),
+        at_least("AUC of known products", figure("known.auc"), limits.min_auc),
+        at_most("EER of known products", figure("known.eer"), limits.max_eer),
+        at_least("share decided without a person", figure("known.share_decided"), limits.min_share_decided),
     ]
-    notes = []
     if "new.auc" in tags:
-        rules.append(at_least("AUC of new products", figure(tags, "new.auc"), limits.min_new_auc))
-    else:
-        notes.append("No new products were measured.")
-    if champion is not None:
-        theirs = figure(champion, "known.share_decided")
-        if theirs is None or tags.get("data_version") != champion.get("data_version"):
-            notes.append("Not compared with the champion, which was measured on another data version.")
-        else:
-            why = f", the champion's {theirs:.3f} less {limits.max_share_lost:g}"
-            rules.append(at_least("share decided beside the champion's", share, theirs - limits.max_share_lost, why))
-    return rules, notes
+        return [*rules, at_least("AUC of new products", figure("new.auc"), limits.min_new_auc)], []
+    return rules, ["No new products were measured."]
 
 
-def as_markdown(decision: Decision) -> str:
-    """The report for people."""
-    lines = [
-        f"# {registry.MODEL} version {decision.version}: {'accepted' if decision.accepted else 'refused'}",
-        "",
-        f"Model {decision.model_id}.",
-        "",
-        "| rule | measured | limit | passed |",
-        "|---|---|---|---|",
+def golden(saved_model_folder: Path) -> Rule:
+    """That the SavedModel, as MLflow has it, reproduces the scores that evaluation measured."""
+    from training import saved_model
+    from training.golden import TOLERANCE, deviation
+
+    wanted = json.loads((saved_model_folder / "assets.extra" / "golden.json").read_text())
+    with saved_model.load(saved_model_folder) as model:
+        return at_most("deviation of the golden pairs", deviation(model, wanted), TOLERANCE)
+
+
+def beside(
+    workspace: Workspace, version: int, champion: int, folder: Path, limits: Candidate
+) -> tuple[list[Rule], bool]:
+    """The rules for a version beside the champion, and whether it is better (or only as good).
+
+    Both versions' files are fetched to `folder`, where they are not there yet.
+    """
+    models, kept = [], []
+    for name, number in (("mine", version), ("theirs", champion)):
+        model = folder / name / registry.ARTIFACT
+        if not model.is_dir():
+            model = registry.download(workspace, number, folder / name)
+        found = registry.download_evidence(workspace, number, folder / name)
+        models.append(model)
+        kept.append(found and evidence.read(found, registry.read_facts(model)))
+    pictures = registry.golden_pictures(models[0])
+    rules = [
+        at_most(
+            "encoding, times as long as the champion's", slowdown(models[0], models[1], pictures), limits.max_slowdown
+        )
     ]
-    for rule in decision.rules:
-        value = "not measured" if rule.value is None else f"{rule.value:.4f}"
-        lines.append(f"| {rule.name} | {value} | {rule.limit} | {'yes' if rule.passed else '**no**'} |")
-    return "\n".join([*lines, "", *decision.notes, ""])
+    mine, theirs = kept
+    if mine is None or theirs is None:
+        lacks = champion if theirs is None else version
+        return [*rules, Rule("held-out pairs", None, f"version {lacks} keeps none to compare", False)], False
+    compared = compare(mine, theirs, limits)
+    return judge(compared, error_rates(mine, limits), limits, newer=version > champion, rules=rules)
 
 
-def _write_report(workspace: Workspace, decision: Decision) -> None:
-    folder = workspace.reports / "candidate"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"decision.json": json.dumps(dataclasses.asdict(decision), indent=1) + "\n"}
-    files["decision.md"] = as_markdown(decision)
-    for name, text in files.items():
-        part = folder / f"{name}.part"
-        part.write_text(text)
-        part.replace(folder / name)
+def judge(
+    compared: Comparison, rates: tuple[Rate, Rate], limits: Candidate, newer: bool, rules: Sequence[Rule] = ()
+) -> tuple[list[Rule], bool]:
+    """The rules beside the champion, after those given, and whether the version is better (or only as good)."""
+    rules = [
+        *rules,
+        at_most(f"held-out photos that either trained on{_some(compared.trained_on)}", len(compared.trained_on), 0),
+        at_least("held-out photos that both have measured", compared.photos, limits.min_photos),
+    ]
+    for name, rate in zip(("false accepts", "false rejects"), rates, strict=True):
+        limit = f"at most {rate.stated:g} within its interval, which begins at {rate.low:.3g}"
+        rules.append(Rule(f"{name} observed", rate.observed, limit, rate.low <= rate.stated + ROUNDING))
+    share = compared.share_decided
+    if share is None:
+        return [
+            *rules,
+            Rule("share decided beside the champion's", None, "needs pairs that neither trained on", False),
+        ], False
+    change = f"{share.mine:.3f} beside the champion's {share.theirs:.3f}"
+    rules.append(at_least(f"share decided, {change}: lower bound of the difference", share.low, -limits.max_share_lost))
+    if compared.categories:
+        name, photos, worst = compared.categories[0]
+        told = f"decided rightly in the worst category beside the champion ({name}, {photos} photos)"
+        rules.append(at_least(told, worst.mine - worst.theirs, -limits.max_category_lost))
+    better = share.low > 0
+    if not better and not newer:
+        rules.append(Rule("newer than the champion", None, "an older version must be better", False))
+    return rules, better
+
+
+def at_least(name: str, value: float | None, limit: float) -> Rule:
+    """A rule that a number must reach."""
+    passed = value is not None and not math.isnan(value) and value >= limit - ROUNDING
+    return Rule(name, value, f"at least {limit:g}", passed)
+
+
+def at_most(name: str, value: float | None, limit: float) -> Rule:
+    """A rule that a number must not exceed."""
+    return Rule(name, value, f"at most {limit:g}", value is not None and value <= limit + ROUNDING)
+
+
+def as_json(decision: Decision) -> str:
+    """The decision for programs."""
+    return json.dumps(dataclasses.asdict(decision) | {"accepted": decision.accepted}, indent=1)
+
+
+def _some(photos: Sequence[str]) -> str:
+    return f" ({', '.join(photos[:3])}{', …' if len(photos) > 3 else ''})" if photos else ""

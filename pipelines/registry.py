@@ -9,11 +9,9 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,6 @@ import httpx
 from pipelines.workspace import Workspace
 from training import tracking
 from training.errors import BadInput
-from training.stage import hushed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +27,8 @@ if TYPE_CHECKING:
 
 MODEL = "product-encoder"
 CHAMPION, CHALLENGER = "champion", "challenger"
-ARTIFACT = "saved_model"
-"""Name, in a version's artifacts, of the folder that export wrote."""
+ARTIFACT, EVIDENCE = "saved_model", "evidence"
+"""Names, in a version's artifacts, of the folder that export wrote and of that of pipelines/evidence.py."""
 
 
 class RegistryUnreachable(RuntimeError):
@@ -56,6 +53,15 @@ class Registered:
 
 
 @dataclass(frozen=True)
+class Version:
+    """A version with what it says of itself, and the aliases that name it."""
+
+    version: int
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Promoted:
     """An alias and the version that it names now; `previous` is what it named before."""
 
@@ -64,38 +70,12 @@ class Promoted:
     previous: int | None
 
 
-def register(workspace: Workspace) -> Registered:
-    """Register models/saved_model, unchanged, unless its model_id is a version already.
-
-    Raises BadInput where there is no exported model, RegistryUnreachable.
-    """
-    folder = workspace.models / "saved_model"
-    facts = read_facts(folder)
-    model_id = facts["model_id"]
-    if not (workspace.models / "autoencoder" / "run.json").is_file():
-        raise BadInput("models/autoencoder/run.json not found: run `dvc repro train` first")
-    with _client(workspace) as client:
-        for known in _search(client, f"name = '{MODEL}' and tags.model_id = '{model_id}'"):
-            return Registered(int(known.version), model_id, new=False)
-        tags = version_tags(workspace, folder, facts)
-        # MLflow loads what it logged once, and TensorFlow with it.
-        with tracking.run(workspace.root, resume=True) as run_id, hushed():
-            logged = _log_model(folder)
-        if not _search(client, f"name = '{MODEL}'", models=True):
-            client.create_registered_model(MODEL, description="Does this photo show that product?")
-        # The tags come with the version, so that a version without its model_id never exists.
-        made = client.create_model_version(
-            MODEL, logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id, await_creation_for=60
-        )
-        return Registered(int(made.version), model_id, new=True)
-
-
 def promote(workspace: Workspace, version: int | str, alias: str = CHAMPION) -> Promoted:
     """Let the alias name a version: a number, or what another alias names.
 
     Raises VersionNotFound, RegistryUnreachable.
     """
-    with _client(workspace) as client:
+    with client_of(workspace) as client:
         aliases = _aliases(client)
         try:
             number = int(version)
@@ -111,7 +91,7 @@ def promote(workspace: Workspace, version: int | str, alias: str = CHAMPION) -> 
 
 def find(workspace: Workspace, version: int | None = None) -> Registered:
     """A version, by default the newest. Raises VersionNotFound, RegistryUnreachable."""
-    with _client(workspace) as client:
+    with client_of(workspace) as client:
         if version is None:
             numbers = [int(one.version) for one in _search(client, f"name = '{MODEL}'")]
             if not numbers:
@@ -122,19 +102,19 @@ def find(workspace: Workspace, version: int | None = None) -> Registered:
 
 def versions_by_alias(workspace: Workspace) -> dict[str, int]:
     """The version that each alias names; empty where nothing is registered. Raises RegistryUnreachable."""
-    with _client(workspace) as client:
+    with client_of(workspace) as client:
         return _aliases(client)
 
 
 def tags_of(workspace: Workspace, version: int) -> dict[str, str]:
     """The tags of a version. Raises VersionNotFound, RegistryUnreachable."""
-    with _client(workspace) as client:
+    with client_of(workspace) as client:
         return dict(_get(client, version).tags)
 
 
 def set_tags(workspace: Workspace, version: int, tags: dict[str, str]) -> None:
     """Set tags of a version. Raises RegistryUnreachable."""
-    with _client(workspace) as client:
+    with client_of(workspace) as client:
         for key, value in tags.items():
             client.set_model_version_tag(MODEL, str(version), key, value)
 
@@ -144,12 +124,44 @@ def download(workspace: Workspace, version: int, folder: Path) -> Path:
 
     Raises VersionNotFound, RegistryUnreachable.
     """
-    with _client(workspace) as client:
-        from mlflow.artifacts import download_artifacts
+    with client_of(workspace) as client:
+        _get(client, version)
+        return _fetch(version, ARTIFACT, folder)
+
+
+def download_evidence(workspace: Workspace, version: int, folder: Path) -> Path | None:
+    """What the version was judged by (pipelines/evidence.py), fetched into `folder`; None where it keeps none.
+
+    Raises VersionNotFound, RegistryUnreachable.
+    """
+    with client_of(workspace) as client:
+        from mlflow.artifacts import list_artifacts
 
         _get(client, version)
-        download_artifacts(artifact_uri=f"models:/{MODEL}/{version}", dst_path=str(folder))
-    return folder / "artifacts" / ARTIFACT
+        kept = list_artifacts(artifact_uri=f"models:/{MODEL}/{version}/artifacts")
+        if not any(Path(one.path).name == EVIDENCE for one in kept):
+            return None
+        return _fetch(version, EVIDENCE, folder)
+
+
+def all_versions(workspace: Workspace) -> list[Version]:
+    """Every version that the registry has, with its tags and aliases. Raises RegistryUnreachable."""
+    with client_of(workspace) as client:
+        names: dict[int, list[str]] = {}
+        for alias, version in _aliases(client).items():
+            names.setdefault(version, []).append(alias)
+        found = _search(client, f"name = '{MODEL}'")
+        return [
+            Version(int(one.version), dict(one.tags), tuple(sorted(names.get(int(one.version), ())))) for one in found
+        ]
+
+
+def describe(workspace: Workspace, version: int, markdown: str) -> None:
+    """Show a text on the version's page, unless a person has written one there. Raises RegistryUnreachable."""
+    with client_of(workspace) as client:
+        there = _get(client, version).description
+        if not there or there.startswith(f"# {MODEL}"):
+            client.update_model_version(MODEL, str(version), markdown)
 
 
 def folder_sha256(folder: Path) -> str:
@@ -175,63 +187,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def version_tags(workspace: Workspace, folder: Path, facts: dict[str, Any]) -> dict[str, str]:
-    """What a version says of itself: where it comes from, how good it is, and which bytes it is."""
-    params = json.dumps(facts.get("params"), sort_keys=True)
-    status = subprocess.run(
-        ["git", "-C", str(workspace.root), "status", "--porcelain"], capture_output=True, text=True, check=False
-    )
-    tags = {
-        "model_id": facts["model_id"],
-        "data_version": facts.get("data_version") or tracking.data_version(workspace.root),
-        "git_commit": tracking.git_commit(workspace.root),
-        "git_dirty": str(bool(status.stdout.strip())).lower(),
-        "params_sha256": hashlib.sha256(params.encode()).hexdigest(),
-        "saved_model_sha256": folder_sha256(folder),
-        "accept_at": facts.get("accept_at"),
-        "reject_at": facts.get("reject_at"),
-    }
-    for group, figures in (facts.get("metrics") or {}).items():
-        tags |= {f"{group}.{name}": f"{value:.6g}" for name, value in figures.items()}
-    return {name: str(value) for name, value in tags.items() if value is not None}
-
-
-def _log_model(folder: Path) -> Any:
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    inputs: list[Any] = [ColSpec(DataType.binary, name) for name in ("original_bytes", "photo_bytes")]
-    outputs: list[Any] = [
-        ColSpec(DataType.float, "similarity"),
-        ColSpec(DataType.float, "probability"),
-        ColSpec(DataType.string, "outcome"),
-        ColSpec(DataType.boolean, "decoded"),
-        ColSpec(DataType.string, "model_id"),
-    ]
-    return mlflow.pyfunc.log_model(
-        name=MODEL,
-        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts={ARTIFACT: str(folder)},
-        signature=ModelSignature(Schema(inputs), Schema(outputs)),
-        input_example=_example(folder),
-        pip_requirements=[f"{name}=={version_of(name)}" for name in ("mlflow", "tensorflow", "numpy", "pandas")],
-    )
-
-
-def _example(folder: Path) -> Any:
-    """The first golden pair, as the pyfunc takes it."""
-    import pandas as pd
-
-    try:
-        pair = json.loads((folder / "assets.extra" / "golden.json").read_text())["pairs"][0]
-    except (FileNotFoundError, KeyError, IndexError):
-        return None
-    return pd.DataFrame({name: [base64.b64decode(pair[name])] for name in ("original_bytes", "photo_bytes")})
-
-
 @contextlib.contextmanager
-def _client(workspace: Workspace) -> Iterator["MlflowClient"]:
+def client_of(workspace: Workspace) -> Iterator["MlflowClient"]:
     """A client of the workspace's registry; what MLflow raises becomes one line."""
     uri = tracking.tracking_uri(workspace.root)
     if uri.startswith("http"):
@@ -254,6 +211,19 @@ def _client(workspace: Workspace) -> Iterator["MlflowClient"]:
         if hasattr(error, "exit_code"):
             raise
         raise RegistryUnreachable(f"MLflow at {uri} broke off: {_in_a_line(error)}") from error
+
+
+def _fetch(version: int, part: str, folder: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(download_artifacts(artifact_uri=f"models:/{MODEL}/{version}/artifacts/{part}", dst_path=str(folder)))
+
+
+def golden_pictures(saved_model: Path) -> list[bytes]:
+    """The photos of a SavedModel's golden pairs."""
+    pairs = json.loads((saved_model / "assets.extra" / "golden.json").read_text())["pairs"]
+    return [base64.b64decode(pair["photo_bytes"]) for pair in pairs]
 
 
 def _aliases(client: "MlflowClient") -> dict[str, int]:

@@ -21,7 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
-from pipelines import candidate, database, ingest, registry, stages, versions
+from pipelines import candidate, database, ingest, registration, registry, stages, versions
 from pipelines.workspace import Workspace
 
 CANCELLATION_SECONDS = 3
@@ -125,7 +125,7 @@ def push_data(workspace: Workspace) -> None:
 @task(retries=1, retry_delay_seconds=2)
 def register(workspace: Workspace) -> registry.Registered:
     """Register the exported model, unless it is a version already."""
-    registered = registry.register(workspace)
+    registered = registration.register(workspace)
     if registered.new:
         say(f"register: {registry.MODEL} version {registered.version}, model {registered.model_id}")
     else:

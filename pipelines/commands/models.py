@@ -13,13 +13,15 @@ def candidate(
     version: Annotated[int | None, typer.Argument(help="A version in MLflow; by default the newest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
-    """Decide again whether a version may challenge the champion, and write the report."""
+    """Decide again whether a version may challenge the champion, and write the report to reports/candidate/."""
     from pipelines import registry
-    from pipelines.candidate import as_markdown, decide
+    from pipelines.candidate import as_json as to_json
+    from pipelines.candidate import decide
 
     workspace = Workspace.here()
     decision = decide(workspace, registry.find(workspace, version))
-    typer.echo(json.dumps(dataclasses.asdict(decision)) if as_json else as_markdown(decision).rstrip())
+    report = workspace.reports / "candidate" / "decision.md"
+    typer.echo(to_json(decision) if as_json else report.read_text().rstrip())
 
 
 def promote(

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines import registry
+from pipelines import registration, registry
 from pipelines.deploy import deploy
 from pipelines.prefect_server import free_port
 from pipelines.registry import Registered
 from pipelines.serve import RunningServer, running_server
 from pipelines.workspace import Workspace
 from training import saved_model, tracking
+from training.config import Split
+from training.manifest import assign_splits
 
 Register = Callable[..., Registered]
 
@@ -107,10 +110,21 @@ def register(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
     return registering(workspace, exported)
 
 
+@pytest.fixture
+def measured(workspace: Workspace, register: Register) -> Register:
+    """Register a model that decided so many of its held-out pairs: measured(model_id, decided)."""
+
+    def made(model_id: str, decided: float, **options) -> Registered:
+        measure(workspace, decided)
+        return register(model_id, **options)
+
+    return made
+
+
 def registering(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
     def made(model_id: str, spoil: Callable[[Path], object] = lambda folder: None, **figures: float) -> Registered:
         put(workspace, exported(model_id), figures, spoil)
-        return registry.register(workspace)
+        return registration.register(workspace)
 
     return made
 
@@ -132,6 +146,30 @@ def fleet(
         deploy(workspace, say=lambda line: None)
         with running_server(workspace) as server:
             yield workspace, server, register
+
+
+def measure(workspace: Workspace, decided: float = 0.8) -> None:
+    """Leave reports/ as validation and evaluation do; `decided` of the genuine test pairs are accepted."""
+    products = [f"p{number}" for number in range(12)]
+    rows = [{"role": "original", "picture_id": one, "product_id": one} for one in products]
+    rows += [
+        {"role": "photo", "picture_id": f"{one}-{shot}", "product_id": one, "scene": f"{one}/{shot // 2}"}
+        for one in products
+        for shot in range(30)
+    ]
+    pictures = pd.DataFrame(rows).assign(name="", category="", label_source="import")
+    pictures["path"] = pictures["sha256"] = pictures.picture_id
+    for folder in ("validation", "evaluation"):
+        (workspace.reports / folder).mkdir(parents=True, exist_ok=True)
+    pictures.to_parquet(workspace.reports / "validation" / "accepted.parquet")
+    photos = assign_splits(pictures, Split()).query("role == 'photo' and split == 'test'")
+    pairs = photos.merge(pd.DataFrame({"claimed_product_id": products}), how="cross")
+    genuine = pairs.product_id == pairs.claimed_product_id
+    turn = np.arange(len(pairs)) // len(products) % 10 / 10
+    chance = np.where(genuine, np.where(turn < decided, 0.99, 0.7), 0.1).astype(np.float32)
+    pairs = pairs.assign(photo_id=pairs.picture_id, genuine=genuine, probability=chance)
+    columns = ["photo_id", "claimed_product_id", "product_id", "split", "known", "probability", "genuine"]
+    pairs[columns].to_parquet(workspace.reports / "evaluation" / "pairs.parquet")
 
 
 def put(workspace: Workspace, model: Path, figures: dict[str, float], spoil: Callable[[Path], object]) -> None:

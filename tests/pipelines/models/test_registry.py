@@ -12,8 +12,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from pipelines import registry
-from pipelines.candidate import decide
+from pipelines import registration, registry
 from pipelines.prefect_server import free_port
 from training.errors import BadInput
 
@@ -79,7 +78,7 @@ def test_the_pyfunc_answers_for_pairs_of_image_bytes(register, workspace):
 
 def test_without_an_exported_model_it_says_what_to_run(workspace):
     with pytest.raises(BadInput, match="dvc repro export"):
-        registry.register(workspace)
+        registration.register(workspace)
 
 
 def test_promoting_moves_the_alias_and_names_what_it_named_before(register, workspace):
@@ -123,31 +122,20 @@ def test_an_unreachable_server_is_one_line(workspace, monkeypatch):
     assert error.value.exit_code == 6
 
 
-def test_a_good_version_becomes_the_challenger(register, workspace):
-    assert decide(workspace, register("m-one")).accepted
-    assert registry.versions_by_alias(workspace) == {"challenger": 1}
-    assert registry.tags_of(workspace, 1)["candidate"] == "accepted"
+def test_the_data_version_is_the_runs_dataset(register, workspace):
+    import mlflow
+
+    register("m-one")
+    run = mlflow.MlflowClient().get_run(mlflow.MlflowClient().get_model_version(registry.MODEL, "1").run_id)
+    (logged,) = run.inputs.dataset_inputs
+    assert (logged.dataset.digest, logged.tags[0].value) == ("d1", "training")
 
 
-def test_a_poor_version_gets_no_alias_and_a_report_with_the_reason(register, workspace):
-    assert not decide(workspace, register("m-one", auc=0.6)).accepted
-    assert registry.versions_by_alias(workspace) == {}
-    assert "AUC of known products 0.600" in registry.tags_of(workspace, 1)["candidate_reason"]
-    assert "**no**" in (workspace.reports / "candidate" / "decision.md").read_text()
-
-
-def test_a_version_that_decides_less_than_the_champion_does_not_challenge_it(register, workspace):
-    register("m-one", share_decided=0.8)
-    registry.promote(workspace, 1)
-    assert not decide(workspace, register("m-two", share_decided=0.7)).accepted
-    assert registry.versions_by_alias(workspace) == {"champion": 1}
-
-
-def test_the_champion_does_not_challenge_itself(register, workspace):
-    made = register("m-one")
-    registry.promote(workspace, 1)
-    assert decide(workspace, made).accepted
-    assert registry.versions_by_alias(workspace) == {"champion": 1}
+def test_a_version_keeps_its_held_out_pairs_and_which_pictures_trained(measured, workspace, tmp_path):
+    kept = registry.download_evidence(workspace, measured("m-one", 0.8).version, tmp_path / "kept")
+    assert kept is not None
+    assert set(pd.read_parquet(kept / "pairs.parquet").split) == {"test"}
+    assert {"train", "test"} <= set(pd.read_parquet(kept / "pictures.parquet").split)
 
 
 @pytest.mark.slow
