@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -81,18 +82,16 @@ def tensor(value: list[bytes] | np.ndarray) -> wire_pb2.TensorProto:
 
 def array(message: wire_pb2.TensorProto) -> np.ndarray:
     """A tensor's values in its shape, strings as an object array of bytes; raises ValueError where they don't fit."""
-    shape = tuple(dim.size for dim in message.tensor_shape.dim)
+    shape = [dim.size for dim in message.tensor_shape.dim]
     if message.dtype == wire_pb2.DT_STRING:
-        values = np.empty(len(message.string_val), object)
-        values[:] = list(message.string_val)
-        return values.reshape(shape)
+        return np.array(list(message.string_val), object).reshape(shape)
     if message.dtype not in _DTYPES:
         raise ValueError(f"a tensor of type {message.dtype}")
     _, dtype, field = _DTYPES[message.dtype]
     if message.tensor_content:
         return np.frombuffer(message.tensor_content, np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    values = np.asarray(getattr(message, field), dtype)
-    size = int(np.prod(shape))
+    values = np.array(list(getattr(message, field)), dtype)
+    size = math.prod(shape)
     if 0 < len(values) < size <= 2**20:  # TensorFlow leaves out equal values at the end
         values = np.concatenate([values, np.full(size - len(values), values[-1], dtype)])
     return values.reshape(shape)
