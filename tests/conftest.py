@@ -143,7 +143,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     params = Params(
         split=Split(salt="drawn", new_products=0.4),
         train=Train(image_size=32, latent_size=16, decoded_size=16),
-        evaluate=Evaluate(bootstrap=20),
+        evaluate=Evaluate(bootstrap=20, baseline_epochs=1),
     )
     autoencoder = build(params.train)
     folder = root / "models/autoencoder"

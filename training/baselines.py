@@ -1,4 +1,4 @@
-"""What a verdict would be worth without a model: three trivial ways to compare two pictures.
+"""What a verdict would be worth without a model: four trivial ways to compare two pictures.
 
 Each gives a score matrix float [P, J], photos against originals, higher is more alike.
 """
@@ -23,6 +23,9 @@ DRAFT = 256
 BINS = 8
 """Levels a colour channel in the histogram."""
 
+THUMBNAIL = 32
+"""Pixels a side that raw pixels are compared at."""
+
 
 @dataclass(frozen=True)
 class Looks:
@@ -34,30 +37,34 @@ class Looks:
     """[N, 64] perceptual hash (pHash, DCT)."""
     histograms: NDArray[np.float32]
     """[N, 512] share of pixels by colour; each row sums to 1."""
+    thumbnails: NDArray[np.float32]
+    """[N, 3072] pixels of the picture squashed to 32 px; each row's length is 1."""
 
 
 def looks(paths: list[Path]) -> Looks:
     """Read the pictures and keep what the baselines compare."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         each = tqdm(pool.map(_look, paths), "baselines", len(paths), unit=" pictures", leave=False, disable=None)
-        pixels, hashes, histograms = zip(*each, strict=True)
-    return Looks(np.array(pixels), np.array(hashes), np.array(histograms))
+        pixels, hashes, histograms, thumbnails = zip(*each, strict=True)
+    return Looks(np.array(pixels), np.array(hashes), np.array(histograms), np.array(thumbnails))
 
 
 def baseline_scores(photos: Looks, originals: Looks) -> dict[str, Floats]:
-    """Score matrices [P, J] by baseline: array_equal (0 or 1), perceptual_hash (equal bits of 64), colour_histogram.
+    """Score matrices [P, J] by baseline.
 
-    The histograms' score is their intersection, in [0, 1] (Swain and Ballard, Color Indexing, 1991).
+    array_equal is 0 or 1, perceptual_hash the equal bits of 64, raw_pixels the cosine of the thumbnails, and
+    colour_histogram the histograms' intersection, in [0, 1] (Swain and Ballard, Color Indexing, 1991).
     """
     signs = [2.0 * one.hashes.astype(np.float32) - 1 for one in (photos, originals)]
     return {
         "array_equal": (photos.pixels[:, None] == originals.pixels[None, :]).astype(np.float32),
         "perceptual_hash": (64 + signs[0] @ signs[1].T) / 2,
+        "raw_pixels": photos.thumbnails @ originals.thumbnails.T,
         "colour_histogram": np.stack([np.minimum(one, originals.histograms).sum(axis=1) for one in photos.histograms]),
     }
 
 
-def _look(path: Path) -> tuple[str, NDArray[np.bool_], NDArray[np.float32]]:
+def _look(path: Path) -> tuple[str, NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
     with Image.open(path) as picture:
         picture.draft("RGB", (DRAFT, DRAFT))
         white = Image.new("RGBA", picture.size, "white")
@@ -66,4 +73,6 @@ def _look(path: Path) -> tuple[str, NDArray[np.bool_], NDArray[np.float32]]:
     digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
     levels = (array // (256 // BINS)).reshape(-1, 3).astype(np.int64) @ [BINS * BINS, BINS, 1]
     histogram = np.bincount(levels, minlength=BINS**3) / len(levels)
-    return digest, imagehash.phash(picture).hash.ravel(), histogram.astype(np.float32)
+    small = np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32).ravel()
+    thumbnail = small / max(float(np.linalg.norm(small)), 1.0)  # a black picture is like none
+    return digest, imagehash.phash(picture).hash.ravel(), histogram.astype(np.float32), thumbnail

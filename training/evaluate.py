@@ -4,12 +4,12 @@
 
 Each photo is held against every original of the data version. Writes models/decision/ (what export makes part of
 the model: cohort.npz, decision.json, golden.json, headline.json) and reports/evaluation/ (metrics.json,
-pairs.parquet, PNGs, report.html), and logs figures and pictures to the training's MLflow run.
+pairs.parquet, table.md, PNGs, report.html), and logs figures and pictures to the training's MLflow run.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tensorflow as tf
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from training import tracking
+from training import comparison, tracking
 from training.autoencoder import load
 from training.baselines import baseline_scores, looks
-from training.calibrate import Decision, calibrate, reliability
+from training.calibrate import Decision, calibrate, reliability, threshold_intervals
+from training.comparison import Methods
 from training.config import Evaluate, Params
+from training.embedding import embed
 from training.errors import BadInput
+from training.explain import Judge
 from training.golden import choose
 from training.illustrate import illustrate
-from training.images import decode
 from training.manifest import assign_splits, hash_to_unit, read_manifest
 from training.metrics import Floats, decisions, identification, separation
 from training.output import replacing
 from training.pairs import Pairs, by_group, compare, hard_figures, in_team_mix, measure, table
+from training.plain_autoencoder import plain_encoder
 from training.report import percent, render
+from training.slices import slice_figures
 from training.stage import run_stage
+from training.temperature import choose_temperature
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,23 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
     in_cohort = cohort_rows(originals, settings.cohort_max)
     cohort = of_originals[in_cohort]
 
-    def against(photos: pd.DataFrame, of_photos: Floats) -> Pairs:
-        return compare(
-            photos, originals, of_photos, of_originals, cohort, settings.temperature, settings.own_copy_cosine
-        )
+    def against(photos: pd.DataFrame, of_photos: Floats, temperature: float) -> Pairs:
+        return compare(photos, originals, of_photos, of_originals, cohort, temperature, settings.own_copy_cosine)
 
-    validated = against(validation, of_validation)
-    decision = decide(validated, settings, tracking.data_version(root))
-    tested = against(test, of_test)
-    baselines = baseline_scores(
-        looks([root / "data" / path for path in test.path]), looks([root / "data" / path for path in originals.path])
-    )
+    temperature = settings.temperature
+    if temperature is None:
+        temperature = choose_temperature(partial(against, validation, of_validation), settings.false_accept_rate)
+    validated = against(validation, of_validation, temperature)
+    decision = decide(validated, settings, temperature, tracking.data_version(root))
+    tested = against(test, of_test, temperature)
+    training = pictures[pictures.known & (pictures.split == "train")]
+    baselines = baselines_of(root, training, test, originals, settings)
     metrics = measured(validated, tested, decision, baselines, settings)
+    judge = Judge(autoencoder, cohort, originals.product_id.to_numpy(str)[in_cohort], decision)
+    methods = Methods(autoencoder.train, settings.baseline_epochs)
 
     with replacing(root / "models/decision") as folder:
-        np.savez(folder / "cohort.npz", embeddings=cohort, product_ids=originals.product_id.to_numpy(str)[in_cohort])
+        np.savez(folder / "cohort.npz", embeddings=cohort, product_ids=judge.product_ids)
         decision.write(folder / "decision.json")
         _write_json(
             folder / "golden.json",
@@ -96,12 +101,14 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
             folder / "pairs.parquet",
             compression="zstd",
         )
-        drawn = illustrate(folder, root / "data", autoencoder, tested, baselines, decision)
-        (folder / "report.html").write_text(render(metrics, decision, drawn, facts(root, decision, cohort)))
+        (folder / "table.md").write_text(comparison.markdown(metrics, methods))
+        drawn = illustrate(folder, root / "data", judge, tested, baselines)
+        page = render(metrics, decision, methods, drawn, facts(root, decision, cohort))
+        (folder / "report.html").write_text(page)
     with tracking.run(root, resume=True):
         import mlflow
 
-        mlflow.log_metrics(flatten(metrics))
+        mlflow.log_metrics(flatten({key: value for key, value in metrics.items() if key != "slices"}))
         mlflow.log_artifacts(str(root / "reports/evaluation"), "evaluation")
     return EvaluateReport(metrics)
 
@@ -131,35 +138,25 @@ def cohort_rows(originals: pd.DataFrame, cohort_max: int) -> NDArray[np.intp]:
     return np.sort(order[:cohort_max])
 
 
-def embed(encoder: Callable, paths: list[Path], batch: int) -> NDArray[np.float32]:
-    """Embeddings float32 [N, D], L2-normalised, of pictures read through the one decode.
-
-    Raises BadInput where the encoder gives something that is no number.
-    """
-    size = encoder.input_shape[1]  # type: ignore[attr-defined]
-    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    data = data.map(lambda path: decode(tf.io.read_file(path), size), num_parallel_calls=tf.data.AUTOTUNE)
-    step = tf.function(
-        lambda pictures: tf.math.l2_normalize(tf.cast(encoder(pictures, training=False), tf.float32), axis=-1),
-        input_signature=[tf.TensorSpec([None, size, size, 3])],
-    )
-    found = []
-    with tqdm(total=len(paths), desc="embedding", unit=" pictures", leave=False, disable=None) as progress:
-        for pictures in data.batch(batch).prefetch(2):
-            found.append(step(pictures).numpy())
-            progress.update(len(found[-1]))
-    vectors = np.concatenate(found)
-    if not np.isfinite(vectors).all():
-        raise BadInput("models/autoencoder gives embeddings that are no numbers (NaN): train again")
-    return vectors
+def baselines_of(
+    root: Path, training: pd.DataFrame, photos: pd.DataFrame, originals: pd.DataFrame, settings: Evaluate
+) -> dict[str, Floats]:
+    """Score matrices [P, J] of what the model has to beat, by name; all arguments are manifest rows."""
+    of_photos, of_originals = ([root / "data" / path for path in rows.path] for rows in (photos, originals))
+    scores = baseline_scores(looks(of_photos), looks(of_originals))
+    if settings.baseline_epochs > 0:
+        encoder = plain_encoder(root, training, settings.baseline_epochs)
+        vectors = embed(encoder, [*of_photos, *of_originals], settings.batch)
+        scores["plain_autoencoder"] = vectors[: len(photos)] @ vectors[len(photos) :].T
+    return scores
 
 
-def decide(validated: Pairs, settings: Evaluate, data_version: str | None) -> Decision:
+def decide(validated: Pairs, settings: Evaluate, temperature: float, data_version: str | None) -> Decision:
     """Calibration and thresholds from the validation pairs, known and new products together."""
     return calibrate(
         validated.log_ratio.ravel(),
         validated.genuine.ravel(),
-        temperature=settings.temperature,
+        temperature=temperature,
         own_copy_cosine=settings.own_copy_cosine,
         prior_match=settings.prior_match,
         false_accept_rate=settings.false_accept_rate,
@@ -171,7 +168,7 @@ def decide(validated: Pairs, settings: Evaluate, data_version: str | None) -> De
 def measured(
     validated: Pairs, tested: Pairs, decision: Decision, baselines: dict[str, Floats], settings: Evaluate
 ) -> dict[str, Any]:
-    """The contents of metrics.json: the test pairs by group, the baselines, and what the thresholds were set on."""
+    """The contents of metrics.json: test pairs by group and slice, baselines, and what the thresholds were set on."""
     _, error = reliability(*in_team_mix(tested, decision))
     chances = decision.probability(validated.log_ratio)
     return {
@@ -193,7 +190,17 @@ def measured(
             "reject_at": decision.reject_at,
             "slope": decision.slope,
             "intercept": decision.intercept,
+            "temperature": decision.temperature,
+            "interval": threshold_intervals(
+                chances,
+                validated.genuine,
+                validated.photos.product_id.to_numpy(),
+                decision.false_accept_rate,
+                decision.false_reject_rate,
+                settings.bootstrap,
+            ),
         },
+        "slices": slice_figures(tested, decision),
         "counts": {
             "originals": len(tested.originals),
             "photos": len(tested.photos),

@@ -12,13 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.special import logit
+from scipy.stats import norm
 
 from training.calibrate import Decision
 from training.metrics import Bools, Floats, Roc
 
 INK, MUTED, LINE = "#1c2230", "#6b7385", "#d9dde6"
 GENUINE, IMPOSTOR, HARD = "#1f6feb", "#d1495b", "#edae49"
-BASELINES = {"array_equal": ":", "perceptual_hash": "--", "colour_histogram": "-."}
+BASELINES = {
+    "array_equal": ":",
+    "perceptual_hash": "--",
+    "colour_histogram": "-.",
+    "raw_pixels": (0, (1, 3)),
+    "plain_autoencoder": "-",
+}
 
 
 @dataclass(frozen=True)
@@ -47,21 +54,36 @@ def roc_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
         for rate in (0.001, 0.01):
             axes.axvline(rate, color=LINE, linewidth=1, zorder=0)
         for name, curve in curves.items():
-            model = name == "model"
-            axes.step(
-                np.maximum(curve.false_accept, 1e-6),
-                curve.true_accept,
-                where="post",
-                color=GENUINE if model else MUTED,
-                linestyle=BASELINES.get(name, "-"),
-                linewidth=2.4 if model else 1.2,
-                label=f"{name.replace('_', ' ')}  (AUC {curve.auc:.3f})",
-            )
+            label = f"{name.replace('_', ' ')}  (AUC {curve.auc:.3f})"
+            at = np.maximum(curve.false_accept, 1e-6)
+            axes.step(at, curve.true_accept, where="post", label=label, **_line(name))
         axes.set(xscale="log", xlim=(1e-4, 1), ylim=(-0.01, 1.01), xlabel="false accept rate")
         axes.set_title(f"{group} products", loc="left", color=INK)
         axes.legend(frameon=False, loc="upper left", fontsize=9)
         _quiet(axes)
     panels[0].set_ylabel("true accept rate")
+    return figure
+
+
+def det_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
+    """A panel a group: both error rates against each other, on normal-deviate axes (Martin et al., 1997)."""
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    ticks = [0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95]
+    low, high = 0.0005, 0.98
+    for axes, (group, curves) in zip(panels, groups.items(), strict=True):
+        axes.plot(norm.ppf([low, high]), norm.ppf([low, high]), color=LINE, linewidth=1, zorder=0)
+        for name, curve in curves.items():
+            errors = [norm.ppf(np.clip(one, low / 10, 1 - low)) for one in (curve.false_accept, 1 - curve.true_accept)]
+            label = f"{name.replace('_', ' ')}  (EER {curve.eer:.3f})"
+            axes.step(*errors, where="post", label=label, **_line(name))
+        axes.set(xlim=norm.ppf([low, high]), ylim=norm.ppf([low, high]), xlabel="false accept rate")
+        axes.set_xticks(norm.ppf(ticks), [f"{tick:g}" for tick in ticks])
+        axes.set_yticks(norm.ppf(ticks), [f"{tick:g}" for tick in ticks])
+        axes.set_title(f"{group} products", loc="left", color=INK)
+        axes.legend(frameon=False, loc="lower left", fontsize=9)
+        _quiet(axes)
+    panels[0].set_ylabel("false reject rate")
     return figure
 
 
@@ -146,6 +168,15 @@ def reconstruction_sheet(rows: dict[str, NDArray[np.float32]]) -> Figure:
             axes.spines[:].set_visible(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", color=INK, fontsize=9)
     return figure
+
+
+def _line(name: str) -> dict[str, Any]:
+    model = name == "model"
+    return {
+        "color": GENUINE if model else HARD if name == "plain_autoencoder" else MUTED,
+        "linestyle": BASELINES.get(name, "-"),
+        "linewidth": 2.4 if model else 1.2,
+    }
 
 
 def _short(name: str, length: int) -> str:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from training import figures
 from training.autoencoder import Autoencoder
 from training.calibrate import Decision, reliability
+from training.explain import Judge, explain
+from training.explanation_figure import Row, explanation_figure, label
 from training.images import decode
 from training.manifest import hash_to_unit
 from training.metrics import Floats, roc
@@ -18,16 +20,19 @@ from training.report import Picture, probability
 SHEET = 16
 """Pairs on a contact sheet."""
 
+NEAR = 96
+"""Pixels a side of the products that an explained photo is most like."""
+
 
 def illustrate(
     folder: Path,
     data: Path,
-    autoencoder: Autoencoder,
+    judge: Judge,
     tested: Pairs,
     baselines: dict[str, Floats],
-    decision: Decision,
 ) -> list[Picture]:
     """Draw the evaluation's pictures into the folder; what the report shows, in its order."""
+    decision = judge.decision
     chances = decision.probability(tested.log_ratio)
     curves = by_group(
         tested,
@@ -55,6 +60,13 @@ def illustrate(
             "The false accept rate is on a log axis: an audit lives at its left end. Thin lines: 0.1 % and 1 %.",
         ),
         (
+            "det",
+            figures.det_curves(curves),
+            "Both errors against each other",
+            "Detection error tradeoff on normal-deviate axes: the nearer to the lower left, the better; on the thin "
+            "line both errors are equally frequent.",
+        ),
+        (
             "scores",
             figures.score_histograms(histograms, decision),
             "Where the scores lie",
@@ -76,8 +88,16 @@ def illustrate(
             f"{probability(decision.reject_at)}).",
         ),
         (
+            "explanations",
+            explanation_figure(explained(judge, data, tested), judge.decision),
+            "Why?",
+            "Claimed product ← product shown. The map covers the photo piece by piece with grey: blue is where the "
+            "claim loses log-odds by it, so what is there speaks for the claim, red where it gains. The command "
+            "`photoproof explain ORIGINAL PHOTO` draws the same for any pair.",
+        ),
+        (
             "reconstructions",
-            figures.reconstruction_sheet(_reconstructions(data, autoencoder, tested)),
+            figures.reconstruction_sheet(_reconstructions(data, judge.autoencoder, tested)),
             "What the latent keeps",
             "Test photos, what the decoder makes of their embedding, and the product's original, which it was trained "
             "to reconstruct.",
@@ -94,6 +114,31 @@ def illustrate(
         figures.save(figure, folder / f"{name}.png")
         pictures.append(Picture(folder / f"{name}.png", title, caption))
     return pictures
+
+
+def explained(judge: Judge, data: Path, pairs: Pairs) -> list[Row]:
+    """The likeliest impostor pair, the least convincing genuine one, and the genuine one in the middle."""
+    chances = judge.decision.probability(pairs.log_ratio)
+    of_photos = chances[np.arange(len(chances)), pairs.truth]
+    by_chance = np.argsort(of_photos, kind="stable")
+    impostor = np.unravel_index(np.where(pairs.genuine, -1, chances).argmax(), chances.shape)
+    accepted = chances[impostor] >= judge.decision.accept_at
+    rejected = of_photos[by_chance[0]] < judge.decision.reject_at
+    middle = by_chance[len(by_chance) // 2]
+    chosen = [
+        ("The worst false accept" if accepted else "The likeliest impostor (not accepted)", *impostor),
+        ("The worst false reject" if rejected else "The least convincing genuine photo (not rejected)", by_chance[0]),
+        ("A typical genuine photo", middle),
+    ]
+    originals = pairs.originals.set_index("product_id")
+    rows = []
+    for title, row, *column in chosen:
+        photo, original = pairs.photos.iloc[row], pairs.originals.iloc[column[0] if column else pairs.truth[row]]
+        found = explain(judge, *(_picture(data, one.path, judge.size) for one in (original, photo)))
+        nearest = [(originals.loc[product], cosine) for product, cosine in found.nearest]
+        like = [(label(one["name"], cosine), _picture(data, str(one.path), NEAR)) for one, cosine in nearest]
+        rows.append(Row(f"{title}: {original['name']} ← {photo['name']}", found, like))
+    return rows
 
 
 def _cards(

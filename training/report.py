@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.calibrate import Decision
+from training.comparison import COLUMNS, Methods, rows
+from training.slices import LEAST
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -21,17 +23,21 @@ class Picture:
     caption: str
 
 
-def render(metrics: dict[str, Any], decision: Decision, pictures: list[Picture], facts: dict[str, str]) -> str:
+def render(
+    metrics: dict[str, Any], decision: Decision, methods: Methods, pictures: list[Picture], facts: dict[str, str]
+) -> str:
     """The page, from the contents of metrics.json, the decision, the PNGs in their order, and named facts."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template(TEMPLATE.name).render(
         groups={name: {"hard": None} | metrics[name] for name in ("known", "new") if name in metrics},
-        baselines={
-            baseline: {name: {"hard": None} | found for name, found in groups.items()}
-            for baseline, groups in metrics["baselines"].items()
-        },
+        columns=COLUMNS,
+        compared=rows(metrics, methods),
+        slices={cut: _stated(found, cut == "category") for cut, found in metrics["slices"].items()},
+        thresholds=metrics["calibration"]["interval"],
+        calibration_error=metrics["calibration"]["expected_calibration_error"],
+        least=LEAST,
         counts=metrics["counts"],
         decision=decision,
         figures=[
@@ -48,6 +54,19 @@ def render(metrics: dict[str, Any], decision: Decision, pictures: list[Picture],
         between=_between,
         range=_range,
     )
+
+
+def _stated(slices: dict[str, Any], worst_first: bool) -> dict[str, list]:
+    """A cut's slices for the page: rows of those that state a figure, and "name (photos)" of those that don't."""
+    rows = [(name, groups) for name, groups in slices.items() if any("auc" in one for one in groups.values())]
+    if worst_first:
+        rows.sort(key=lambda row: min(one["share_decided"] for one in row[1].values() if "auc" in one))
+    few = [
+        f"{name} ({sum(one['photos'] for one in groups.values())})"
+        for name, groups in slices.items()
+        if not any("auc" in one for one in groups.values())
+    ]
+    return {"rows": rows, "few": few}
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -41,10 +41,10 @@ def splits(evaluated, accepted):
 
 
 def test_known_new_and_baselines_are_measured_apart(metrics):
-    assert {"known", "new", "baselines", "validation", "calibration", "counts"} == set(metrics)
+    assert {"known", "new", "baselines", "slices", "validation", "calibration", "counts"} == set(metrics)
     assert metrics["known"].keys() >= FIGURES | {"false_accept_rate", "false_reject_rate", "share_decided", "hard"}
     assert metrics["new"].keys() == metrics["known"].keys()
-    for baseline in ("array_equal", "perceptual_hash", "colour_histogram"):
+    for baseline in ("array_equal", "perceptual_hash", "raw_pixels", "colour_histogram", "plain_autoencoder"):
         assert metrics["baselines"][baseline]["known"].keys() >= FIGURES
         assert metrics["baselines"][baseline]["new"].keys() >= FIGURES
 

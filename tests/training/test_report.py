@@ -12,14 +12,15 @@ def page(evaluated):
 
 def test_the_page_loads_nothing_from_elsewhere(page):
     sources = re.findall(r"""(?:src|href)=["']([^"']*)["']""", page)
-    assert len(sources) == 6
+    assert len(sources) == 8
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "@import" not in page and "url(" not in page
 
 
 def test_the_page_shows_model_and_baselines_for_known_and_new_products(page):
     text = re.sub(r"<[^>]+>", " ", page)
-    for words in ("known products", "new products", "Photoproof", "array equal", "perceptual hash", "colour histogram"):
+    methods = ("equal pixels", "perceptual hash", "raw pixels", "colour histogram", "plain autoencoder", "Photoproof")
+    for words in ("known products", "new products", *methods):
         assert words in text
 
 

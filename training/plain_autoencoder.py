@@ -1,0 +1,71 @@
+"""The textbook's answer as a baseline: a convolutional autoencoder that reconstructs its input, and nothing else.
+
+64 px in, a latent of 128, 64 px out, mean squared error; no camera, no product, no contrast. Trained on the pictures
+that training saw; what it learned is kept in .photoproof/baselines/, found again by data, code and epochs.
+"""
+
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from training.checkpoints import key_of
+from training.embedding import read_pictures
+
+SIDE, LATENT, BATCH = 64, 128, 32
+RATE = 1e-3
+_KEPT = 3
+
+
+def plain_encoder(root: Path, training: pd.DataFrame, epochs: int, seed: int = 1) -> keras.Model:
+    """The encoder, float32 [N, 64, 64, 3] in [0, 1] to [N, 128], trained on the pictures in the manifest rows."""
+    rows = training.sort_values("picture_id")
+    here = Path(__file__)
+    code = [here.read_bytes(), here.with_name("images.py").read_bytes()]
+    key = key_of(rows[["picture_id", "sha256"]].to_json(orient="values"), epochs, seed, tf.__version__, *code)
+    kept = root / ".photoproof/baselines" / f"plain_autoencoder-{key}.npz"
+    encoder, decoder = _networks(seed)
+    try:
+        with np.load(kept) as arrays:
+            encoder.set_weights([arrays[f"arr_{at}"] for at in range(len(arrays.files))])
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        _train(encoder, decoder, [root / "data" / path for path in rows.path], epochs, seed)
+        _keep(encoder, kept)
+    return encoder
+
+
+def _networks(seed: int) -> tuple[keras.Model, keras.Model]:
+    keras.utils.set_random_seed(seed)
+    pictures = keras.Input([SIDE, SIDE, 3])
+    x = keras.layers.Rescaling(4.0, -2.0)(pictures)
+    for channels in (16, 32, 64, 128):
+        x = keras.layers.Conv2D(channels, 3, 2, "same", activation="relu")(x)
+    encoder = keras.Model(pictures, keras.layers.Dense(LATENT)(keras.layers.Flatten()(x)))
+    latents = keras.Input([LATENT])
+    x = keras.layers.Dense(4 * 4 * 128, activation="relu")(latents)
+    x = keras.layers.Reshape([4, 4, 128])(x)
+    for channels in (64, 32, 16):
+        x = keras.layers.Conv2DTranspose(channels, 3, 2, "same", activation="relu")(x)
+    x = keras.layers.Conv2DTranspose(3, 3, 2, "same", activation="sigmoid")(x)
+    return encoder, keras.Model(latents, x)
+
+
+def _train(encoder: keras.Model, decoder: keras.Model, paths: list[Path], epochs: int, seed: int) -> None:
+    pictures = read_pictures(paths, SIDE).cache()
+    shuffled = pictures.shuffle(len(paths), seed=seed).batch(BATCH).map(lambda one: (one, one)).prefetch(2)
+    autoencoder = keras.Sequential([encoder, decoder])
+    autoencoder.compile(keras.optimizers.Adam(RATE), "mse")
+    autoencoder.fit(shuffled, epochs=epochs, shuffle=False, verbose=0)  # it is shuffled already
+
+
+def _keep(encoder: keras.Model, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez(file, *encoder.get_weights())
+    part.replace(path)
+    for old in sorted(path.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+        old.unlink()
