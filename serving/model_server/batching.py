@@ -145,7 +145,8 @@ class Batcher:
                     queue.batches.append(_Batch(time.monotonic()))
                 queue.batches[-1].parts.append(part)
                 queue.batches[-1].size += part.size
-            self._changed.notify()
+            if new or queue.batches[-1].size >= limits.execution_size:  # else whoever waits has nothing to do yet
+                self._changed.notify()
         return call
 
     def _work(self) -> None:
@@ -163,13 +164,15 @@ class Batcher:
                     part.call.error = failure
                     part.call.done.set()
                 continue
-            for part, found in zip(parts, outputs, strict=True):
-                with self._changed:
+            finished = []
+            with self._changed:
+                for part, found in zip(parts, outputs, strict=True):
                     part.call.outputs[part.place] = found
                     part.call.left -= 1
-                    finished = not part.call.left
-                if finished:
-                    part.call.done.set()
+                    if not part.call.left:
+                        finished.append(part.call)
+            for call in finished:
+                call.done.set()
 
     def _take(self) -> tuple[_Queue, _Batch]:
         """Waits for a batch that is full, or older than the timeout."""
