@@ -7,6 +7,8 @@ import tensorflow as tf
 
 COLLAPSED = 0.99
 """Mean cosine between two originals from which on latents tell nothing."""
+DIVERGED = 3.0
+"""How many times the lowest epoch's loss a loss may be."""
 _NEVER = -1e9
 
 
@@ -44,10 +46,15 @@ def contrast(latents: tf.Tensor, products: tf.Tensor, temperature: float) -> tf.
     return -tf.reduce_sum(tf.math.divide_no_nan(likelihood, positives)) / tf.maximum(1.0, pictures)
 
 
-def what_is_wrong(loss: float, latents: np.ndarray) -> str | None:
-    """Name a loss that is no number, or originals' latents (float [M, D], L2-normalised) that are all alike."""
+def what_is_wrong(loss: float, latents: np.ndarray, lowest: float) -> str | None:
+    """Name a loss that is no number, one far above the lowest epoch's, or originals' latents that are all alike.
+
+    latents are float [M, D], L2-normalised.
+    """
     if not math.isfinite(loss):
         return f"the loss is {loss}"
+    if loss > DIVERGED * lowest:
+        return f"the loss diverged from {lowest:.3g} to {loss:.3g}"
     count = len(latents)
     if count >= 2:
         alike = (float(np.square(latents.sum(0)).sum()) - count) / (count * (count - 1))

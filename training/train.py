@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,13 +26,13 @@ from training.autoencoder import Autoencoder
 from training.batches import Catalogue
 from training.config import Params, Train
 from training.errors import BadInput
+from training.learner import LOSSES, Learner, new_learner, step_function
 from training.look import Look, impatient, looks_since_best
 from training.output import replacing
 from training.stage import run_stage
 
 OUT = Path("models/autoencoder")
-LOSSES = ("loss", "reconstruction", "classification", "contrast")
-_CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "look", "losses", "manifest", "train")
+_CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "learner", "look", "losses", "manifest", "train")
 _CHECK_AFTER = 0.1
 """Share of the steps before which latents may be alike: they begin so."""
 _MOST_FITTED = 2048
@@ -58,34 +58,6 @@ class TrainReport:
     def __str__(self) -> str:
         speed = f", {self.pictures_per_second:.0f} pictures/s" if self.pictures_per_second else ""
         return f"{self.photos:,} photos of {self.products:,} products, {self.epochs} epochs{speed}"
-
-
-@dataclass
-class Learner:
-    """What steps change: the networks, their optimizers, and the memory of the originals' last latents."""
-
-    model: Autoencoder
-    optimizers: list[tuple[keras.Optimizer, list[Any]]]
-    bank: tf.Variable
-    seen: tf.Variable
-    sums: tf.Variable
-    """Losses since the epoch began, in the order of LOSSES, and the number of steps."""
-
-    @property
-    def model_variables(self) -> list[Any]:
-        """The networks' own, in a fixed order."""
-        return [*self.model.encoder.variables, *self.model.decoder.variables]
-
-    @property
-    def variables(self) -> list[Any]:
-        """Everything that a checkpoint holds, in a fixed order."""
-        return [
-            *self.model_variables,
-            *(one for opt, _ in self.optimizers for one in opt.variables),
-            self.bank,
-            self.seen,
-            self.sums,
-        ]
 
 
 @dataclass
@@ -115,7 +87,7 @@ def train(root: Path, params: Params) -> TrainReport:
     per_epoch = batches.steps_per_epoch(known, settings, replicas)
     steps = per_epoch * settings.epochs
     with strategy.scope():
-        learner = _new_learner(settings, known.count, steps)
+        learner = new_learner(settings, known.count, steps)
     folder = root / ".photoproof/checkpoints" / _key(root, params, rows)
     facts = checkpoints.restore(folder, learner.variables)
     progress = Progress(facts["step"], facts["run_id"], facts["history"]) if facts else Progress()
@@ -157,7 +129,7 @@ def _run_steps(
     steps, size = len(plan) // replicas, plan.shape[1] * replicas
     if progress.step >= steps or impatient(progress.history, settings.patience):
         return 0.0
-    step_once = _step_function(learner, catalogue, settings, strategy)
+    step_once = step_function(learner, catalogue, settings, strategy)
     rest = batches.batches(catalogue, settings, plan, progress.step * replicas, replicas)
     seen = strategy.experimental_distribute_dataset(rest)  # cuts each batch into the replicas' own steps
     started = saved = epoch_started = time.monotonic()
@@ -177,7 +149,7 @@ def _run_steps(
                 continue
             stop = False
             means = _means(learner)
-            _check(means["loss"], learner, progress.step, steps)
+            _check(means["loss"], learner, progress, steps)
             if ends_epoch:
                 epoch = progress.step // per_epoch
                 looks = epoch % (settings.validate_every or steps) == 0 or progress.step == steps
@@ -201,78 +173,6 @@ def _run_steps(
     return (progress.step - first) * size / (time.monotonic() - started)
 
 
-def _step_function(
-    learner: Learner, catalogue: Catalogue, settings: Train, strategy: tf.distribute.Strategy
-) -> Callable[[Any, Any], None]:
-    originals = batches.read_pictures(catalogue.paths[: catalogue.count], settings.decoded_size)
-    in_step, _ = batches.step_size(catalogue, settings)
-    encoder, decoder = learner.model.learned
-
-    def replica_step(pictures: tf.Tensor, products: tf.Tensor) -> None:
-        targets = tf.cast(tf.gather(originals, products), tf.float32) / 255.0
-        with tf.GradientTape() as tape:
-            latents = encoder(pictures, training=True)
-            rows = products[:in_step, tf.newaxis]
-            bank = tf.tensor_scatter_nd_update(learner.bank, rows, latents[:in_step])
-            known = tf.tensor_scatter_nd_update(learner.seen, rows, tf.ones_like(rows[:, 0], tf.bool))
-            reconstruction = losses.reconstruction(decoder(latents, training=True), targets)
-            classification = losses.classification(
-                latents[in_step:], products[in_step:], bank, known, settings.temperature
-            )
-            contrast = losses.contrast(latents, products, settings.temperature)
-            loss = (
-                settings.reconstruct_weight * reconstruction
-                + settings.classify_weight * classification
-                + settings.contrast_weight * contrast
-            )
-            shared = loss / strategy.num_replicas_in_sync  # the optimizers add up what the replicas found
-        variables = [one for _, group in learner.optimizers for one in group]
-        gradients = iter(tape.gradient(shared, variables))
-        for optimizer, group in learner.optimizers:
-            optimizer.apply([next(gradients) for _ in group], group)
-        if strategy.num_replicas_in_sync > 1:  # each remembers what the others saw
-            context = cast(tf.distribute.ReplicaContext, tf.distribute.get_replica_context())
-            rows, fresh = context.all_gather(rows, 0), context.all_gather(latents[:in_step], 0)
-            bank = tf.tensor_scatter_nd_update(learner.bank, rows, fresh)
-            known = tf.tensor_scatter_nd_update(learner.seen, rows, tf.ones_like(rows[:, 0], tf.bool))
-        learner.bank.assign(bank)
-        learner.seen.assign(known)
-        learner.sums.assign_add(tf.stack([loss, reconstruction, classification, contrast, 1.0]))
-
-    @tf.function
-    def step_once(pictures: Any, products: Any) -> None:
-        strategy.run(replica_step, (pictures, products))
-
-    return step_once
-
-
-def _new_learner(settings: Train, originals: int, steps: int) -> Learner:
-    model = autoencoder.build(settings)
-    top = {id(one) for one in model.encoder.get_layer(autoencoder.HEAD).trainable_variables}
-    backbone = [one for one in model.encoder.trainable_variables if id(one) not in top]
-    head = [one for one in model.encoder.trainable_variables if id(one) in top] + model.decoder.trainable_variables
-    optimizers = []
-    for rate, group in ((settings.backbone_rate, backbone), (settings.head_rate, head)):
-        warm = max(1, steps // 20)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm
-        )
-        optimizer = keras.optimizers.AdamW(
-            cast(Any, schedule), weight_decay=settings.weight_decay, beta_2=settings.beta_2
-        )
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        optimizer.build(group)
-        optimizers.append((optimizer, group))
-
-    def kept(value: tf.Tensor, aggregation: tf.VariableAggregation) -> tf.Variable:
-        return tf.Variable(value, trainable=False, aggregation=aggregation)
-
-    same, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
-    bank = kept(tf.zeros([originals, settings.latent_size]), same)
-    seen = kept(tf.zeros([originals], tf.bool), same)
-    return Learner(model, optimizers, bank, seen, kept(tf.zeros([len(LOSSES) + 1]), mean))
-
-
 def _some_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray]:
     """At most _MOST_FITTED of the training pictures, in batches as the encoder takes them."""
     chosen = np.random.default_rng(settings.seed).permutation(len(catalogue.paths))[:_MOST_FITTED]
@@ -288,12 +188,13 @@ def _means(learner: Learner) -> dict[str, float]:
     return {name: total / count for name, total in zip(LOSSES, sums, strict=True)}
 
 
-def _check(loss: float, learner: Learner, step: int, steps: int) -> None:
+def _check(loss: float, learner: Learner, progress: Progress, steps: int) -> None:
     latents = learner.bank.numpy()[learner.seen.numpy()]
-    wrong = losses.what_is_wrong(loss, latents if step >= _CHECK_AFTER * steps else latents[:0])
+    lowest = min((epoch["loss"] for epoch in progress.history), default=loss)
+    wrong = losses.what_is_wrong(loss, latents if progress.step >= _CHECK_AFTER * steps else latents[:0], lowest)
     if wrong:
         raise TrainingFailed(
-            f"{wrong} at step {step} of {steps}: the last good checkpoint is kept; "
+            f"{wrong} at step {progress.step} of {steps}: the last good checkpoint is kept; "
             "lower train.backbone_rate and train.head_rate in params.yaml"
         )
 

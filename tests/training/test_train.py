@@ -188,10 +188,16 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
 
 def test_latents_that_are_all_alike_are_called_a_collapse() -> None:
     alike = np.tile([[0.6, 0.8]], (5, 1)).astype(np.float32)
-    assert "collapsed" in (losses.what_is_wrong(1.0, alike) or "")
-    assert losses.what_is_wrong(1.0, np.eye(5, dtype=np.float32)) is None
-    assert losses.what_is_wrong(1.0, alike[:1]) is None
-    assert losses.what_is_wrong(float("nan"), alike[:0]) == "the loss is nan"
+    assert "collapsed" in (losses.what_is_wrong(1.0, alike, 1.0) or "")
+    assert losses.what_is_wrong(1.0, np.eye(5, dtype=np.float32), 1.0) is None
+    assert losses.what_is_wrong(1.0, alike[:1], 1.0) is None
+    assert losses.what_is_wrong(float("nan"), alike[:0], 1.0) == "the loss is nan"
+
+
+def test_a_loss_that_rises_to_three_times_its_lowest_has_diverged() -> None:
+    none = np.zeros([0, 2], np.float32)
+    assert losses.what_is_wrong(3.1, none, 1.0) == "the loss diverged from 1 to 3.1"
+    assert losses.what_is_wrong(2.9, none, 1.0) is None
 
 
 def test_nothing_accepted_says_which_stage_comes_first(tmp_path: Path) -> None:
