@@ -35,6 +35,15 @@ IMAGE = "tensorflow/serving:2.21.0"
 CONFIGS = Path(next(iter(serving.__path__))).resolve() / "tensorflow_serving"
 """Batching and monitoring, each value explained in the folder's README."""
 
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
+parent, words = int(sys.argv[1]), sys.argv[2:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which the program that follows keeps
+if os.getppid() == parent:
+    os.execvp(words[0], words)
+"""
+
 
 class ServerFailed(RuntimeError):
     """The model server did not start, or ended."""
@@ -86,7 +95,12 @@ def running_server(workspace: Workspace, port: int = 0, rest_port: int = 0) -> I
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in the terminal is for us, and we stop it.
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=workspace.serving, start_new_session=True
+            ending_with_us(words),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=workspace.serving,
+            start_new_session=True,
         )
     server = RunningServer(
         f"grpc://localhost:{port}", f"http://localhost:{rest_port}", description, log.resolve(), process
@@ -132,6 +146,14 @@ def choose_server(workspace: Workspace, port: int, rest_port: int) -> tuple[list
         words += [f"--publish=127.0.0.1:{at}:{at}" for at in (port, rest_port)]
         return [*words, IMAGE, *flags], f"TensorFlow Serving (Docker's {IMAGE})"
     return [sys.executable, "-m", "serving.model_server", *flags], "the local model server (serving/model_server)"
+
+
+def ending_with_us(words: list[str]) -> list[str]:
+    """The command line of the same program, which on Linux gets SIGTERM when this thread ends, however it ends.
+
+    A killed `serve` would otherwise leave a server that holds its ports. The program keeps the process id.
+    """
+    return [sys.executable, "-IS", "-c", _END_WITH_PARENT, str(os.getpid()), *words]
 
 
 def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
