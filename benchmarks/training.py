@@ -1,0 +1,63 @@
+"""Whether the input pipeline keeps up: steps a second with real pictures, beside the same batch held in memory."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.measure import Row
+from benchmarks.model import Pairs
+from training import batches
+from training.batches import Catalogue
+from training.config import Train
+from training.learner import new_learner, step_function
+
+ROUNDS = 3
+PREFETCHED = 4
+"""Steps that wait in the pipeline; a turn leaves them out, for they were made while the other side was measured."""
+
+
+def rows(pairs: Pairs, settings: Train, folder: Path, seconds: float) -> list[Row]:
+    """The ratio, held to its target only on a GPU: on a CPU decoding and training share the cores."""
+    catalogue = _catalogue(pairs, folder)
+    _, size = batches.step_size(catalogue, settings)
+    strategy = tf.distribute.get_strategy()
+    step = step_function(new_learner(settings, catalogue.count, 1000), catalogue, settings, strategy)
+    seen = iter(batches.batches(catalogue, settings, batches.plan_steps(catalogue, settings, 10_000), 0))
+    held = next(seen)
+    step(*held)
+    start = time.perf_counter()
+    step(*held)
+    steps = max(2, round(seconds / (2 * ROUNDS) / (time.perf_counter() - start)))
+    real, memory = [], []
+    for _ in range(ROUNDS):
+        for _ in range(PREFETCHED):
+            step(*next(seen))
+        real.append(_rate(lambda: step(*next(seen)), steps))
+        memory.append(_rate(lambda: step(*held), steps))
+    ratio = float(np.median(real) / np.median(memory))
+    told = f"{ratio:.2f}x ({np.median(real):.1f} steps/s against {np.median(memory):.1f}, {size} pictures a step)"
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    where = "on a GPU" if gpu else "on a CPU, whose cores both share"
+    what = f"steps with real pictures against a batch in memory, {where}"
+    return [Row("training", what, told, ratio, 0.95 if gpu else None, "least")]
+
+
+def _catalogue(pairs: Pairs, folder: Path) -> Catalogue:
+    folder.mkdir(parents=True)
+    paths = []
+    for kind in (0, 1):
+        for number, pair in enumerate(pairs):
+            path = folder / f"{'op'[kind]}{number}.jpg"
+            path.write_bytes(pair[kind])
+            paths.append(str(path))
+    return Catalogue(tuple(paths), np.tile(np.arange(len(pairs), dtype=np.int32), 2), len(pairs))
+
+
+def _rate(task: Callable[[], object], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        task()
+    return times / (time.perf_counter() - start)
