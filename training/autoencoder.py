@@ -5,6 +5,7 @@ the latent and, weighted, the principal components of what the first weights mak
 products that training saw, the other on those that it never saw, and both together beat each.
 """
 
+import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,9 +15,9 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from training import backbones
 from training.config import Train
 from training.errors import BadInput
-from training.imagenet import BLOCKS, efficientnet_lite0, load_imagenet
 
 FACTS = "autoencoder.json"
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -110,22 +111,23 @@ def _build(train: Train, precision: str, pretrained: bool) -> Autoencoder:
         raise BadInput(f"train.decoded_size must be a multiple of 16, not {train.decoded_size}")
     if train.image_size < 32:
         raise BadInput(f"train.image_size must be at least 32, not {train.image_size}")
-    if not 0 <= train.frozen_blocks < BLOCKS:
-        raise BadInput(f"train.frozen_blocks must be from 0 to {BLOCKS - 1}, not {train.frozen_blocks}")
-    encoders = {"scratch": _scratch, "efficientnet_lite0": _pretrained}
-    if train.encoder not in encoders:
-        raise BadInput(f"train.encoder must be one of {', '.join(encoders)}, not {train.encoder!r}")
+    if train.encoder not in ("scratch", *backbones.names()):
+        near = difflib.get_close_matches(train.encoder, backbones.names(), n=3, cutoff=0.0)
+        raise BadInput(
+            f"train.encoder must be scratch, {backbones.LITE0} or one of keras.applications, such as "
+            f"{', '.join(near)}, not {train.encoder!r}"
+        )
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         keras.utils.set_random_seed(train.seed)
-        encoder = encoders[train.encoder](train, pretrained)
+        encoder = _scratch(train) if train.encoder == "scratch" else _pretrained(train, pretrained)
         return Autoencoder(encoder, _decoder(train, int(encoder.output_shape[-1])), train)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _scratch(train: Train, pretrained: bool) -> keras.Model:
+def _scratch(train: Train) -> keras.Model:
     """About 0.6 M parameters; what it knows of a place is its mean and its strongest answer."""
     pictures = keras.Input([train.image_size, train.image_size, 3])
     x = keras.layers.Rescaling(4.0, -2.0)(pictures)
@@ -141,10 +143,7 @@ def _scratch(train: Train, pretrained: bool) -> keras.Model:
 
 
 def _pretrained(train: Train, pretrained: bool) -> keras.Model:
-    fixed = train.fixed_weight > 0
-    backbone = efficientnet_lite0(train.image_size, train.frozen_blocks, fixed)
-    if pretrained:
-        load_imagenet(backbone, Path(train.weights) if train.weights else None)
+    backbone = backbones.backbone(train, pretrained)
     last, *beside = backbone.outputs
     x = _centred(keras.layers.GlobalAveragePooling2D()(last))
     x = keras.layers.Dropout(0.2, seed=train.seed)(x)

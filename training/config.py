@@ -52,9 +52,11 @@ class Train:
 
     seed: int = 1
     encoder: str = "scratch"
-    """"scratch", a small residual network, or "efficientnet_lite0", which starts from ImageNet weights."""
+    """"scratch", a small residual network; or, from ImageNet weights, "efficientnet_lite0" or one of keras.applications
+    by its name, such as "EfficientNetV2B0"."""
     weights: str = ""
-    """A file with the encoder's first weights; by default those of the extra `imagenet`."""
+    """A file with the encoder's first weights; by default those of the extra `imagenet` for efficientnet_lite0, and
+    Keras's own download for the others."""
     image_size: int = 64
     """Pixels a side of what the encoder sees."""
     latent_size: int = 128
@@ -64,7 +66,7 @@ class Train:
     """Of efficientnet_lite0's 16 blocks, how many from the first on keep their first weights, with the stem: the most
     pixels at the least change, so half the time; 0: none."""
     fixed_weight: float = 0.0
-    """Weight, beside the latent's 1, of what efficientnet_lite0's first weights make of a picture; 0: nothing."""
+    """Weight, beside the latent's 1, of what the encoder's ImageNet weights make of a picture; 0: nothing."""
     fixed_size: int = 256
     """How many principal components of that."""
     epochs: int = 28

@@ -32,7 +32,19 @@ from training.output import replacing
 from training.stage import run_stage
 
 OUT = Path("models/autoencoder")
-_CODE = ("autoencoder", "batches", "camera", "imagenet", "images", "learner", "look", "losses", "manifest", "train")
+_CODE = (
+    "autoencoder",
+    "backbones",
+    "batches",
+    "camera",
+    "imagenet",
+    "images",
+    "learner",
+    "look",
+    "losses",
+    "manifest",
+    "train",
+)
 _CHECK_AFTER = 0.1
 """Share of the steps before which latents may be alike: they begin so."""
 _MOST_FITTED = 2048

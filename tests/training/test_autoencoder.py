@@ -3,6 +3,7 @@ import io
 import pickle
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -158,6 +159,25 @@ def test_the_encoder_starts_from_the_weights_in_the_package() -> None:
     np.testing.assert_array_equal(stem, weights["_conv_stem.weight"].transpose(2, 3, 1, 0))
     spread = backbone(pictures(32), training=False).numpy().std()
     assert 0.05 < spread < 2  # a wrong order of axes or statistics makes features vanish or saturate
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's save_weights, not ours
+def test_any_keras_application_is_an_encoder_by_its_name(tmp_path: Path) -> None:
+    """From a file here; without one Keras downloads its own."""
+    first = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=[64, 64, 3])
+    first.save_weights(tmp_path / "first.weights.h5")
+    settings = Train(image_size=64, latent_size=16, decoded_size=16, fixed_weight=1.0, fixed_size=4)
+    settings = dataclasses.replace(settings, encoder="MobileNetV3Small", weights=str(tmp_path / "first.weights.h5"))
+    autoencoder = build(settings)
+    some = pictures(64)
+    fit_fixed(autoencoder, [some.numpy()])
+    assert autoencoder.encoder(some, training=False).shape == (5, 20)
+    seen = first(keras.applications.mobilenet_v3.preprocess_input(some * 255), training=False)
+    pooled = keras.Model(autoencoder.encoder.input, autoencoder.encoder.get_layer("fixed_pool").output)
+    np.testing.assert_allclose(pooled(some), np.mean(seen, (1, 2)), atol=1e-4)
+    save(autoencoder, tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.encoder(some, training=False), autoencoder.encoder(some, training=False))
 
 
 def test_a_weight_file_can_run_no_code(tmp_path: Path) -> None:
