@@ -194,6 +194,16 @@ def test_latents_that_are_all_alike_are_called_a_collapse() -> None:
     assert losses.what_is_wrong(float("nan"), alike[:0], 1.0) == "the loss is nan"
 
 
+def test_a_run_whose_latents_become_alike_ends_as_a_collapse(untrained: Path) -> None:
+    """A weight decay that leaves of the latent's layer only its bias."""
+    alone = {"classify_weight": 0.0, "contrast_weight": 0.0}
+    settings = dataclasses.replace(TINY, epochs=10, weight_decay=50.0, head_rate=0.02, **alone)
+    with pytest.raises(TrainingFailed, match=r"latents collapsed .* at step \d+ of \d+: the last good checkpoint"):
+        train(untrained, dataclasses.replace(PARAMS, train=settings))
+    assert not (untrained / "models/autoencoder").exists()
+    assert list((untrained / ".photoproof/checkpoints").glob("*/step-*.npz"))
+
+
 def test_a_loss_that_rises_to_three_times_its_lowest_has_diverged() -> None:
     none = np.zeros([0, 2], np.float32)
     assert losses.what_is_wrong(3.1, none, 1.0) == "the loss diverged from 1 to 3.1"
