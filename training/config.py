@@ -169,6 +169,17 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Schedules:
+    """When `photoproof flows serve` starts each flow by itself, as cron lines; an empty one: only when asked."""
+
+    retrain: str = ""
+    deploy: str = ""
+    """`photoproof deploy --watch` follows MLflow within seconds; this is for those who want an hour of the day."""
+    shadow: str = ""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
 class Params:
     """Everything that a retraining may turn."""
 
@@ -178,6 +189,7 @@ class Params:
     evaluate: Evaluate = field(default_factory=Evaluate)
     export: Export = field(default_factory=Export)
     candidate: Candidate = field(default_factory=Candidate)
+    schedules: Schedules = field(default_factory=Schedules)
 
 
 def read_params(path: Path | str = "params.yaml") -> Params:
