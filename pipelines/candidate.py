@@ -1,7 +1,7 @@
 """Is a version good enough to challenge the champion? A decision with its reasons, as a report and as tags.
 
 Floors hold for every version. Where there is a champion, the two are held against each other on the held-out pairs
-that both have measured (pipelines/comparison.py; docs/decisions/0007 says why on those).
+that both have measured (pipelines/comparison.py; docs/decisions/0008 says why on those).
 """
 
 import dataclasses

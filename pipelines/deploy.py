@@ -4,49 +4,35 @@ pipelines/deploy_plan.py says what has to happen; here it is carried out. It wor
 may be killed and started again at any point.
 """
 
-import base64
 import contextlib
-import fcntl
-import getpass
-import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 
-import sqlalchemy as sa
-
-from photoproof import (
-    DeadlineExceeded,
-    InvalidImage,
-    ModelNotFound,
-    PhotoproofError,
-    ServerUnavailable,
-    Verifier,
-)
-from photoproof.pictures import prepare
-from pipelines import database, registry
-from pipelines.deploy_plan import Actual, Await, Configure, Confirm, Fetch, Plan, Remove, plan
+from photoproof import PhotoproofError, Verifier
+from pipelines import database, deploy_steps, lock, registry
+from pipelines.deploy_plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Step, plan
+from pipelines.deploy_steps import DeployFailed, Prove, config_of, folders_of
+from pipelines.deployments import DEPLOYED, FAILED, Failure, read_failures, record, write_failures
 from pipelines.models_config import Served, config_text, read_config, write_config
-from pipelines.registry import MODEL
+from pipelines.prove import prove
 from pipelines.serve import known_servers
-from pipelines.workspace import Workspace
-
-LOAD_SECONDS = 180
-"""How long a server may take to load a version."""
-
-LABEL_SECONDS = 60
-"""How long a server may take to answer by a label that has moved."""
-
-TOLERANCE = 1e-4
-"""Of a golden pair's scores."""
+from pipelines.workspace import Settings, Workspace
 
 
-class DeployFailed(RuntimeError):
-    """A version could not be put into service; what served before still does."""
+class StepFailed(Exception):
+    """A step of a plan that could not be carried out, and why."""
 
-    exit_code = 1
+    def __init__(self, step: Step, error: Exception):
+        super().__init__(f"{step}: {error}")
+        self.step = step
+        self.error = error
+
+    @property
+    def version(self) -> int | None:
+        """The version that is to blame, where it is one."""
+        return getattr(self.error, "version", None) or getattr(self.step, "version", None)
 
 
 @dataclass(frozen=True)
@@ -65,66 +51,113 @@ class Deployment:
         return f"{labels}; {where}"
 
 
-def deploy(workspace: Workspace, dry_run: bool = False, say: Callable[[str], None] = print) -> Deployment:
+def look(workspace: Workspace, retry: bool = False, keep: bool = True) -> Deployment:
+    """What deploy would do, and what serves now. Changes nothing but the memory of failures.
+
+    A failure is forgotten once its alias names another version, or with `retry`; without `keep` only for this look.
+    Raises RegistryUnreachable, DeployFailed.
+    """
+    desired = registry.versions_by_alias(workspace)
+    before = read_failures(workspace)
+    failures = {a: one for a, one in before.items() if not retry and desired.get(a) == one.version}
+    if keep and failures != before:
+        write_failures(workspace, failures)
+    actual, servers = observe(workspace)
+    planned = plan(desired, actual, failed={alias: one.version for alias, one in failures.items()})
+    _refuse_other_models(workspace, set(desired.values()), actual)
+    warnings = [*planned.warnings]
+    for alias, one in failures.items():
+        warnings.append(
+            f"{alias} names version {one.version}, which failed and is not tried again: {one.reason}; let {alias} name "
+            "another version, or mend it and say `photoproof deploy --retry`"
+        )
+    planned = Plan(planned.steps, planned.changes, warnings)
+    return Deployment(planned, dict((actual.config or Served()).labels), servers)
+
+
+def deploy(
+    workspace: Workspace,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+    retry: bool = False,
+    prove: Prove = prove,
+) -> Deployment:
     """Bring models.config, version folders and running servers to what the aliases say; `say` gets a line a step.
 
-    Raises RegistryUnreachable, DeployFailed, BadInput (the product database, which keeps the history).
+    A version that fails leaves its label where it was, is tagged so and is not tried again (`look` says until when);
+    the other alias is served all the same, and the failure is raised at the end. `prove` is what a version must pass
+    before its folder takes its place.
+
+    Raises RegistryUnreachable, DeployFailed, NotProven, BadInput (the product database, which keeps the history).
     """
     workspace.serving.mkdir(parents=True, exist_ok=True)
-    with _only_one(workspace):
-        desired = registry.versions_by_alias(workspace)
-        _write_where_it_lies(workspace)
-        actual, servers = observe(workspace)
-        _refuse_other_models(workspace, desired, actual)
-        planned = plan(desired, actual)
-        for warning in planned.warnings:
+    with lock.only_one(workspace.serving / "deploy.lock"):
+        if not dry_run:
+            _write_where_it_lies(workspace)
+        seen, failed = look(workspace, retry, keep=not dry_run), None
+        for warning in seen.plan.warnings:
             say(f"WARNING: {warning}")
-        labels = dict((actual.config or Served()).labels)
-        if dry_run or not planned.steps:
-            return Deployment(planned, labels, servers)
-        engine = database.connect(workspace.database_url)
-        try:
-            _carry_out(workspace, planned, servers, say)
-        except Exception as error:
-            _record(engine, planned, "failed", " ".join(str(error).split()))
-            raise
-        else:
-            _record(engine, planned, "deployed", "")
-        finally:
-            engine.dispose()
-        return Deployment(planned, dict((read_config(_config(workspace)) or Served()).labels), servers)
+        if seen.plan.steps and not dry_run:
+            database.connect(workspace.database_url).dispose()  # what can't be written down is not done
+        while seen.plan.steps and not dry_run:
+            try:
+                _carry_out(workspace, seen.plan, seen.servers, say, prove)
+            except StepFailed as stopped:
+                failed = failed or stopped.error
+                if not _remember(workspace, seen.plan, stopped):
+                    raise stopped.error from None
+            else:
+                record(workspace, seen.plan.changes, DEPLOYED)
+                _tag_deployed(workspace, seen.plan.changes)
+                break
+            seen = look(workspace)
+        if failed is not None:
+            raise failed
+        return Deployment(seen.plan, dict((read_config(config_of(workspace)) or Served()).labels), seen.servers)
 
 
 def observe(workspace: Workspace) -> tuple[Actual, list[str]]:
-    """What models.config asks for, which folders are there, what running servers have; and those servers."""
-    servers, available = [], None
-    for address in known_servers(workspace):
-        has = _available(address)
-        if has is not None:
-            servers.append(address)
-            available = has if available is None else available & has
-    folders = frozenset(int(path.name) for path in _folders(workspace).glob("*") if path.name.isdigit())
-    return Actual(read_config(_config(workspace)), folders, available), servers
+    """What models.config asks for, which folders are there, what running servers have; and those servers.
+
+    Of servers that the settings list, none may lag once one answers: one that does not answer has nothing yet.
+    """
+    listed = Settings().server_list
+    has = {address: _available(address) for address in listed or known_servers(workspace)}
+    running = {address: versions for address, versions in has.items() if versions is not None}
+    if running and listed:
+        running = {address: versions or frozenset() for address, versions in has.items()}
+    available = frozenset.intersection(*running.values()) if running else None
+    folders = frozenset(int(path.name) for path in folders_of(workspace).glob("*") if path.name.isdigit())
+    return Actual(read_config(config_of(workspace)), folders, available), list(running)
 
 
-def _carry_out(workspace: Workspace, planned: Plan, servers: Sequence[str], say: Callable[[str], None]) -> None:
-    before = read_config(_config(workspace)) or Served()
+def _carry_out(
+    workspace: Workspace, planned: Plan, servers: Sequence[str], say: Callable[[str], None], prove: Prove
+) -> None:
+    """Each step in its order. Raises StepFailed."""
+    before = read_config(config_of(workspace)) or Served()
     for step in planned.steps:
-        match step:
-            case Fetch(version):
-                _fetch(workspace, version)
-            case Configure(to):
-                write_config(_config(workspace), to, _folders(workspace))
-            case Await(versions):
-                with _put_back(workspace, before):
-                    for server in servers:
-                        _await(server, versions)
-            case Confirm(label, version):
-                with _put_back(workspace, before):
-                    for server in servers:
-                        _confirm(server, label, _folders(workspace) / str(version))
-            case Remove(version):
-                shutil.rmtree(_folders(workspace) / str(version))
+        try:
+            match step:
+                case Fetch(version):
+                    deploy_steps.fetch(workspace, version, prove)
+                case Configure(to):
+                    write_config(config_of(workspace), to, folders_of(workspace))
+                case Await(versions):
+                    with _put_back(workspace, before):
+                        for server in servers:
+                            deploy_steps.wait_for(server, versions)
+                case Confirm(label, version):
+                    with _put_back(workspace, before):
+                        for server in servers:
+                            deploy_steps.confirm(server, label, folders_of(workspace) / str(version))
+                case Remove(version):
+                    shutil.rmtree(folders_of(workspace) / str(version))
+        except OSError as error:
+            said = f"could not {step}: {error.strerror or error} ({error.filename})"
+            raise StepFailed(step, DeployFailed(said)) from error
+        except Exception as error:
+            raise StepFailed(step, error) from error
         say(f"deploy: {step}")
 
 
@@ -137,106 +170,36 @@ def _put_back(workspace: Workspace, before: Served) -> Iterator[None]:
     try:
         yield
     except Exception:
-        now = read_config(_config(workspace)) or Served()
+        now = read_config(config_of(workspace)) or Served()
         versions = before.versions if now.labels == before.labels else now.versions
-        write_config(_config(workspace), Served(versions, before.labels), _folders(workspace))
+        write_config(config_of(workspace), Served(versions, before.labels), folders_of(workspace))
         raise
 
 
-def _fetch(workspace: Workspace, version: int) -> None:
-    """A version's folder from MLflow, in place by rename once its bytes are proven to be those registered."""
-    part = workspace.serving / f".fetch-{version}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        wanted = registry.tags_of(workspace, version).get("saved_model_sha256")
-        if wanted is None:
-            raise DeployFailed(
-                f"version {version} has no tag saved_model_sha256: it was not registered by a retraining"
-            )
-        fetched = registry.download(workspace, version, part)
-        if registry.folder_sha256(fetched) != wanted:
-            raise DeployFailed(f"version {version} as MLflow has it is not what was registered: its SHA-256 differs")
-        _folders(workspace).mkdir(exist_ok=True)
-        fetched.rename(_folders(workspace) / str(version))
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _remember(workspace: Workspace, planned: Plan, stopped: StepFailed) -> bool:
+    """Write down that the plan failed: a row of the history, a tag, and what is not tried again; whether there is such.
+
+    Nothing is remembered where MLflow broke off, which says nothing about a version.
+    """
+    reason = " ".join(str(stopped.error).split()) or type(stopped.error).__name__
+    blamed = {alias: change for alias, change in planned.changes.items() if change[1] == stopped.version}
+    changes = blamed or dict(planned.changes)
+    record(workspace, changes, FAILED, reason)
+    if isinstance(stopped.error, registry.RegistryUnreachable) or not changes:
+        return False
+    failures = {alias: Failure(new, reason) for alias, (_, new) in changes.items()}
+    write_failures(workspace, read_failures(workspace) | failures)
+    with contextlib.suppress(registry.RegistryUnreachable):
+        for one in failures.values():
+            registry.set_tags(workspace, one.version, {"deployment": f"failed: {reason}"[:5000]})
+    return True
 
 
-def _await(server: str, versions: frozenset[int]) -> None:
-    """Wait until a server answers for the versions. Raises DeployFailed where one does not load."""
-    deadline = time.monotonic() + LOAD_SECONDS
-    while True:
-        missing = set(versions)
-        with Verifier(server, label=None, timeout=5) as verifier, contextlib.suppress(PhotoproofError):
-            for one in verifier.status().versions:
-                if one.version in missing and one.error:
-                    raise DeployFailed(f"version {one.version} does not load on {server}: {one.error[:300]}")
-                if one.state == "AVAILABLE":
-                    missing.discard(one.version)
-        if not missing:
-            return
-        if time.monotonic() > deadline:
-            raise DeployFailed(
-                f"{server} did not load version {', '.join(map(str, sorted(missing)))} within {LOAD_SECONDS} s: "
-                "does it serve this workspace?"
-            )
-        time.sleep(0.2)
-
-
-def _confirm(server: str, label: str, folder: Path) -> None:
-    """Wait until a server answers by a label with the model in `folder`, and hold its answer to the golden pair."""
-    model_id = registry.read_facts(folder)["model_id"]
-    pair = golden_pair(folder)
-    if pair is None:
-        return
-    deadline = time.monotonic() + LABEL_SECONDS
-    with Verifier(server, label=label, timeout=10) as verifier:
-        while True:
-            said = "it does not answer"
-            try:
-                verdict = verifier.verify(pair.original, pair.photo)
-                if verdict.model_id == model_id:
-                    break
-                said = f"model {verdict.model_id} still answers"
-            except (ModelNotFound, ServerUnavailable, DeadlineExceeded) as error:
-                said = str(error)
-            if time.monotonic() > deadline:
-                raise DeployFailed(
-                    f"{server} has not moved {label} to model {model_id} within {LABEL_SECONDS} s: {said}"
-                )
-            time.sleep(0.2)
-    for name in ("similarity", "probability"):
-        measured, golden = getattr(verdict, name), getattr(pair, name)
-        if abs(measured - golden) > TOLERANCE:
-            raise DeployFailed(
-                f"version {folder.name} does not reproduce its golden pair on {server}: {name} {measured:.6f}, "
-                f"evaluation measured {golden:.6f}"
-            )
-
-
-@dataclass(frozen=True)
-class GoldenPair:
-    """Two pictures and the scores that evaluation measured of them."""
-
-    original: bytes
-    photo: bytes
-    similarity: float
-    probability: float
-
-
-def golden_pair(folder: Path) -> GoldenPair | None:
-    """The first golden pair of a SavedModel that the client sends as it is; None where there is none."""
-    try:
-        pairs = json.loads((folder / "assets.extra" / "golden.json").read_text())["pairs"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return None
-    for pair in pairs:
-        original, photo = (base64.b64decode(pair[name]) for name in ("original_bytes", "photo_bytes"))
-        with contextlib.suppress(InvalidImage):
-            if all(prepare(picture).image_bytes == picture for picture in (original, photo)):
-                return GoldenPair(original, photo, pair["similarity"], pair["probability"])
-    return None
+def _tag_deployed(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]]) -> None:
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    with contextlib.suppress(registry.RegistryUnreachable):
+        for alias, (_, new) in changes.items():
+            registry.set_tags(workspace, new, {"deployment": f"deployed as {LABELS[alias]} at {now}"})
 
 
 def _available(server: str) -> frozenset[int] | None:
@@ -248,47 +211,20 @@ def _available(server: str) -> frozenset[int] | None:
         return None
 
 
-def _refuse_other_models(workspace: Workspace, desired: dict[str, int], actual: Actual) -> None:
+def _refuse_other_models(workspace: Workspace, wanted: set[int], actual: Actual) -> None:
     """A folder of another model under a wanted version's number: the registry was started anew."""
-    for version in sorted(set(desired.values()) & actual.folders):
-        here = registry.read_facts(_folders(workspace) / str(version))["model_id"]
-        there = registry.tags_of(workspace, version).get("model_id")
-        if there is not None and here != there:
+    there = {one.version: one.tags.get("model_id") for one in registry.all_versions(workspace)}
+    for version in sorted(wanted & actual.folders):
+        here = registry.read_facts(folders_of(workspace) / str(version))["model_id"]
+        if there.get(version) not in (None, here):
             raise DeployFailed(
-                f"version {version} is model {there} in MLflow, but {_folders(workspace) / str(version)} holds "
-                f"model {here}: was the registry started anew? Stop the server and remove {workspace.serving}"
+                f"version {version} is model {there[version]} in MLflow, but {folders_of(workspace) / str(version)} "
+                f"holds model {here}: was the registry started anew? Stop the server and remove {workspace.serving}"
             )
 
 
 def _write_where_it_lies(workspace: Workspace) -> None:
     """models.config holds an absolute path: write it again where the workspace has moved."""
-    served = read_config(_config(workspace))
-    if served and _config(workspace).read_text() != config_text(served, _folders(workspace)):
-        write_config(_config(workspace), served, _folders(workspace))
-
-
-def _record(engine: sa.Engine, planned: Plan, outcome: str, reason: str) -> None:
-    rows = [
-        {"who": getpass.getuser(), "alias": alias, "from_version": old, "to_version": new}
-        | {"outcome": outcome, "reason": reason}
-        for alias, (old, new) in planned.changes.items()
-    ]
-    if rows:
-        with database.transaction(engine) as connection:
-            connection.execute(sa.insert(database.deployments), rows)
-
-
-@contextlib.contextmanager
-def _only_one(workspace: Workspace) -> Iterator[None]:
-    """A second deployment waits for the first."""
-    with (workspace.serving / "deploy.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _config(workspace: Workspace) -> Path:
-    return workspace.serving / "models.config"
-
-
-def _folders(workspace: Workspace) -> Path:
-    return workspace.serving / MODEL
+    served = read_config(config_of(workspace))
+    if served and config_of(workspace).read_text() != config_text(served, folders_of(workspace)):
+        write_config(config_of(workspace), served, folders_of(workspace))

@@ -31,12 +31,12 @@ class Actual:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Bring a version's folder from MLflow."""
+    """Bring a version's folder from MLflow, once it has passed in a model server of its own."""
 
     version: int
 
     def __str__(self) -> str:
-        return f"fetch version {self.version} from MLflow"
+        return f"fetch version {self.version} from MLflow and prove it"
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,20 @@ class Plan:
     warnings: Sequence[str] = ()
 
 
-def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP) -> Plan:
+def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: Mapping[str, int] | None = None) -> Plan:
     """The steps from `actual` to `desired` (alias -> version; other aliases than champion and challenger don't serve).
 
-    An alias that is gone takes nothing out of service: its label stays, and the plan says so.
+    An alias that is gone takes nothing out of service: its label stays, and the plan says so. One whose version has
+    `failed` under it (alias -> version) leaves its label where it is.
     """
     old = actual.config or Served()
-    labels = {label: desired[alias] for alias, label in LABELS.items() if alias in desired}
+    held = {alias for alias, version in (failed or {}).items() if desired.get(alias) == version}
+    labels = {label: desired[alias] for alias, label in LABELS.items() if alias in desired and alias not in held}
     warnings = []
     for alias, label in LABELS.items():
-        if label not in labels and label in old.labels:
+        if alias in held and label in old.labels:
+            labels[label] = old.labels[label]
+        elif label not in labels and label in old.labels:
             labels[label] = old.labels[label]
             warnings.append(
                 f"the alias {alias} is gone from MLflow: version {labels[label]} serves on as {label}; "

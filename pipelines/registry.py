@@ -5,10 +5,12 @@ Importing MLflow takes seconds, so it is imported where it is first needed.
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +37,12 @@ class RegistryUnreachable(RuntimeError):
     """MLflow does not answer, or breaks off."""
 
     exit_code = 6
+
+
+class NoRoom(RuntimeError):
+    """The disk, or a quota, has no room for a version."""
+
+    exit_code = 1
 
 
 class VersionNotFound(LookupError):
@@ -217,7 +225,15 @@ def _fetch(version: int, part: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(download_artifacts(artifact_uri=f"models:/{MODEL}/{version}/artifacts/{part}", dst_path=str(folder)))
+    uri = f"models:/{MODEL}/{version}/artifacts/{part}"
+    try:
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except Exception as error:
+        # MLflow tells what the system said of a file as text, whatever it was.
+        said = re.search(r"\[Errno (\d+)\]", str(error))
+        if said and int(said[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoRoom(f"could not fetch version {version} to {folder}: {os.strerror(int(said[1]))}") from error
+        raise
 
 
 def golden_pictures(saved_model: Path) -> list[bytes]:

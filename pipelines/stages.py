@@ -1,7 +1,6 @@
 """Run a stage of dvc.yaml so that it can be told to stop, and leaves nothing running and no lock behind."""
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -9,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines import lock
 from pipelines.workspace import Workspace
 
 STOP_SECONDS = 15
@@ -31,12 +31,6 @@ class StageStopped(RuntimeError):
     """The stage was told to stop, and did."""
 
     exit_code = 130
-
-
-class WorkspaceBusy(RuntimeError):
-    """Another retraining runs on this workspace."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -89,30 +83,10 @@ def stage_environment(workspace: Workspace) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def only_one(workspace: Workspace, patience: float = 10) -> Iterator[None]:
+def only_one(workspace: Workspace, patience: float = 10) -> contextlib.AbstractContextManager[None]:
     """Hold the workspace's lock. Raises WorkspaceBusy where another holds it for more than `patience` seconds."""
-    workspace.state.mkdir(parents=True, exist_ok=True)
-    path = workspace.state / "retrain.lock"
-    deadline = time.monotonic() + patience
-    with open(path, "a+") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    holder = file.read().strip() or "another process"
-                    raise WorkspaceBusy(
-                        f"a retraining runs on {workspace.root} already ({holder}): wait for its end, or cancel it"
-                    ) from None
-                time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
-        yield
-        file.truncate(0)
+    busy = f"a retraining runs on {workspace.root} already ({{holder}}): wait for its end, or cancel it"
+    return lock.only_one(workspace.state / "retrain.lock", busy, patience)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

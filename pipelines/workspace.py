@@ -20,6 +20,19 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the product database; by default SQLite in .photoproof/."""
     server: str = "grpc://localhost:8500"
     """Where verdicts are asked for."""
+    servers: str = ""
+    """Addresses of all model servers that deploy waits for, with commas between; by default `server` alone."""
+    load_seconds: float = 180
+    """How long a model server may take to load a version, or to follow a label."""
+    latency_ms: float = 2000
+    """The longest that a verdict may take, in the median, of a version that is to be deployed."""
+    watch_seconds: float = 5
+    """How often `photoproof deploy --watch` looks at MLflow's aliases."""
+
+    @property
+    def server_list(self) -> list[str]:
+        """`servers` one by one; empty where it is not set."""
+        return [one.strip() for one in self.servers.split(",") if one.strip()]
 
 
 @dataclass(frozen=True)

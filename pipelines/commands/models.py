@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -42,12 +43,24 @@ def promote(
 
 def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try a version again that has failed.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on looking every few seconds; each deployment is a flow run in Prefect.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary."""
     from pipelines.deploy import deploy as carry_out
 
-    done = carry_out(Workspace.here(), dry_run, lambda line: typer.echo(line, err=as_json or line.startswith("WARN")))
+    workspace = Workspace.here()
+
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json or line.startswith("WARN"))
+
+    if watch:
+        _watch(workspace, say)
+        return
+    done = carry_out(workspace, dry_run, say, retry)
     if as_json:
         steps = [str(step) for step in done.plan.steps]
         outcome = {"labels": done.labels, "servers": list(done.servers), "steps": steps, "dry_run": dry_run}
@@ -61,6 +74,49 @@ def deploy(
         )
     else:
         typer.echo(f"deploy: {'' if done.plan.steps else 'nothing to do; '}{done}")
+
+
+def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
+    import signal
+
+    from pipelines.prefect_server import prefect_api
+    from pipelines.workspace import Settings
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    every = Settings().watch_seconds
+    try:
+        with prefect_api(workspace) as url:
+            from pipelines.deploy_flow import watch
+
+            say(f"deploy: watching MLflow's aliases every {every:g} s; runs are at {url.removesuffix('/api')}")
+            watch(workspace, every, say)
+    except KeyboardInterrupt:
+        say("deploy: stopped watching; what serves goes on serving")
+
+
+def history(
+    at: Annotated[str | None, typer.Option("--at", help="What served then: 2026-11-24 or 2026-11-24T14:30.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the changes as JSON.")] = False,
+) -> None:
+    """List what was deployed, and what failed, the newest last; with --at, what served at that time."""
+    from pipelines import deployments
+
+    until = deployments.moment(at) if at else None
+    changes = deployments.history(Workspace.here(), until)
+    served = deployments.served_at(changes)
+    if as_json:
+        rows = [dataclasses.asdict(one) | {"at": one.at.isoformat()} for one in changes]
+        labels = {label: one.to_version for label, one in served.items()}
+        typer.echo(json.dumps({"served": labels} if until else {"changes": rows, "served": labels}))
+        return
+    if until is None:
+        for change in changes:
+            typer.echo(str(change))
+    for label, one in served.items():
+        then = f"at {until:%Y-%m-%d %H:%M:%S} {label} was" if until else f"now {label} is"
+        typer.echo(f"{then} version {one.to_version}, since {one.at.astimezone():%Y-%m-%d %H:%M:%S}")
+    if not served:
+        typer.echo("nothing was deployed" + (f" by {until:%Y-%m-%d %H:%M:%S}" if until else " yet"))
 
 
 def serve(

@@ -38,6 +38,8 @@ def carried_out(actual: Actual, steps) -> list[Actual]:
             case Configure(served):
                 config = served
                 available = None if available is None else available | (served.versions & folders)
+            case Await(waited):
+                available = (available or frozenset()) | waited
             case Remove(version):
                 folders = folders - {version}
         states.append(Actual(config, folders, available))
@@ -126,7 +128,7 @@ def test_folders_that_nothing_names_are_kept_for_the_way_back_up_to_a_number(des
 def test_a_first_champion_is_fetched_configured_and_labelled():
     steps = plan({"champion": 1}, Actual()).steps
     assert [str(step) for step in steps] == [
-        "fetch version 1 from MLflow",
+        "fetch version 1 from MLflow and prove it",
         "write models.config: add version 1",
         "write models.config: stable is version 1",
     ]
@@ -135,7 +137,7 @@ def test_a_first_champion_is_fetched_configured_and_labelled():
 def test_a_new_champion_under_a_running_server_is_loaded_before_its_label_moves_and_the_old_one_goes_last():
     actual = Actual(Served(frozenset({1}), {"stable": 1}), frozenset({1}), frozenset({1}))
     assert [str(step) for step in plan({"champion": 2}, actual).steps] == [
-        "fetch version 2 from MLflow",
+        "fetch version 2 from MLflow and prove it",
         "write models.config: add version 2",
         "wait until the server has version 2",
         "write models.config: stable is version 2",
@@ -155,6 +157,24 @@ def test_a_deleted_alias_leaves_the_last_one_in_service_loudly():
     assert planned.steps == []
     assert "the alias champion is gone" in planned.warnings[0]
     assert "version 3 serves on as stable" in planned.warnings[0]
+
+
+def test_a_version_that_failed_leaves_its_label_where_it_is_and_the_other_alias_goes_on():
+    actual = Actual(Served(frozenset({1}), {"stable": 1}), frozenset({1}))
+    planned = plan({"champion": 2, "challenger": 3}, actual, failed={"champion": 2})
+    assert planned.changes == {"challenger": (None, 3)}
+    assert not any(isinstance(step, Fetch) and step.version == 2 for step in planned.steps)
+
+
+def test_an_alias_that_has_been_elsewhere_is_tried_again():
+    actual = Actual(Served(frozenset({1}), {"stable": 1}), frozenset({1}))
+    assert plan({"champion": 3}, actual, failed={"champion": 2}).changes == {"champion": (1, 3)}
+
+
+@given(DESIRED, actuals(), st.dictionaries(st.sampled_from(["champion", "challenger"]), VERSIONS))
+def test_with_failures_nothing_is_left_to_do_either(desired, actual, failed):
+    after = carried_out(actual, plan(desired, actual, failed=failed).steps)[-1]
+    assert plan(desired, after, failed=failed).steps == []
 
 
 def test_changes_name_the_alias_with_from_and_to():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import stages
+from pipelines import lock, stages
 from pipelines.workspace import Workspace
 
 SLEEPER = """
@@ -75,7 +75,7 @@ def test_a_stage_ends_with_whoever_started_it(small: Workspace) -> None:
 
 def test_a_second_retraining_is_refused_in_one_line(small: Workspace) -> None:
     with stages.only_one(small):
-        refused = pytest.raises(stages.WorkspaceBusy, match=rf"process {os.getpid()}, since")
+        refused = pytest.raises(lock.WorkspaceBusy, match=rf"process {os.getpid()}, since")
         with refused, stages.only_one(small, patience=0):
             pass
     with stages.only_one(small, patience=0):

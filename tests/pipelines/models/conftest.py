@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pipelines import registration, registry
-from pipelines.deploy import deploy
+from pipelines.deploy import Deployment, deploy
 from pipelines.prefect_server import free_port
 from pipelines.registry import Registered
 from pipelines.serve import RunningServer, running_server
@@ -46,6 +46,11 @@ def picture(seed: int) -> bytes:
     out = io.BytesIO()
     Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(out, "JPEG")
     return out.getvalue()
+
+
+@pytest.fixture(name="picture")
+def picture_maker() -> Callable[[int], bytes]:
+    return picture
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +93,16 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+def quietly(workspace: Workspace, **options) -> Deployment:
+    """Deploy without a word. The small model's `decoded` knows no pictures, and proving takes a server's start."""
+    return deploy(workspace, **{"say": lambda line: None, "prove": lambda *_: None} | options)
+
+
+@pytest.fixture(name="quietly", scope="session")
+def deploy_quietly() -> Callable[..., Deployment]:
+    return quietly
 
 
 @pytest.fixture
@@ -143,7 +158,7 @@ def fleet(
             register(model_id)
         registry.promote(workspace, 1)
         environment.setenv("PHOTOPROOF_SERVER", f"grpc://localhost:{free_port()}")
-        deploy(workspace, say=lambda line: None)
+        quietly(workspace)
         with running_server(workspace) as server:
             yield workspace, server, register
 

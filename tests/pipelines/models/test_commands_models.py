@@ -59,7 +59,7 @@ def test_a_dry_run_lists_what_deploy_would_do(register, workspace, capsys):
     registry.promote(workspace, 1)
     models.deploy(dry_run=True)
     assert capsys.readouterr().out.splitlines()[:3] == [
-        "would fetch version 1 from MLflow",
+        "would fetch version 1 from MLflow and prove it",
         "would write models.config: add version 1",
         "would write models.config: stable is version 1",
     ]

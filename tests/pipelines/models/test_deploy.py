@@ -1,25 +1,21 @@
-"""Deploying into a folder and under a real running model server."""
+"""Deploying into a folder: what is planned, fetched, refused, remembered."""
 
+import contextlib
 import json
+import resource
 import shutil
-import subprocess
-import sys
-import threading
-import time
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from photoproof import PhotoproofError, Verifier
-from pipelines import database, registry
-from pipelines.deploy import DeployFailed, deploy, golden_pair
+from pipelines import database, deployments, registry
+from pipelines.deploy import observe
+from pipelines.deploy_steps import DeployFailed
 from pipelines.models_config import read_config
-from pipelines.serve import known_servers, running_server
+from pipelines.prove import NotProven
+from pipelines.serve import running_server
 from training.errors import BadInput
-
-
-def quietly(workspace, **options):
-    return deploy(workspace, say=lambda line: None, **options)
 
 
 def labels(workspace) -> dict[str, int]:
@@ -46,30 +42,30 @@ def promoted(register, workspace):
     return workspace
 
 
-def test_the_champion_is_served_as_stable_and_the_challenger_as_canary(promoted):
+def test_the_champion_is_served_as_stable_and_the_challenger_as_canary(promoted, quietly):
     registry.promote(promoted, 2, "challenger")
     assert quietly(promoted).labels == {"stable": 1, "canary": 2}
     assert labels(promoted) == {"stable": 1, "canary": 2}
 
 
-def test_the_folder_served_is_the_one_that_was_exported(promoted):
+def test_the_folder_served_is_the_one_that_was_exported(promoted, quietly):
     quietly(promoted)
     served = promoted.serving / "product-encoder" / "1"
     assert registry.folder_sha256(served) == registry.tags_of(promoted, 1)["saved_model_sha256"]
 
 
-def test_deploying_again_does_nothing(promoted):
+def test_deploying_again_does_nothing(promoted, quietly):
     quietly(promoted)
     assert quietly(promoted).plan.steps == []
     assert history(promoted) == [("champion", None, 1, "deployed")]
 
 
-def test_a_dry_run_changes_nothing(promoted):
+def test_a_dry_run_changes_nothing(promoted, quietly):
     assert quietly(promoted, dry_run=True).plan.steps
     assert not (promoted.serving / "models.config").exists()
 
 
-def test_moving_the_alias_back_is_the_roll_back(promoted):
+def test_moving_the_alias_back_is_the_roll_back(promoted, quietly):
     quietly(promoted)
     registry.promote(promoted, 2)
     quietly(promoted)
@@ -78,24 +74,24 @@ def test_moving_the_alias_back_is_the_roll_back(promoted):
     assert [row[1:] for row in history(promoted)] == [(None, 1, "deployed"), (1, 2, "deployed"), (2, 1, "deployed")]
 
 
-def test_a_deleted_alias_takes_nothing_out_of_service(promoted):
+def test_a_deleted_alias_takes_nothing_out_of_service(promoted, quietly):
     import mlflow
 
     quietly(promoted)
     mlflow.MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
     said = []
-    assert deploy(promoted, say=said.append).labels == {"stable": 1}
+    assert quietly(promoted, say=said.append).labels == {"stable": 1}
     assert said == [
         "WARNING: the alias champion is gone from MLflow: version 1 serves on as stable; "
         "to change that, let champion name a version"
     ]
 
 
-def test_with_nothing_registered_it_says_what_to_do(workspace):
+def test_with_nothing_registered_it_says_what_to_do(workspace, quietly):
     assert "photoproof promote VERSION" in str(quietly(workspace))
 
 
-def test_a_version_whose_bytes_are_not_those_registered_is_refused(promoted):
+def test_a_version_whose_bytes_are_not_those_registered_is_refused(promoted, quietly):
     for path in (promoted.state / "mlflow").rglob("saved_model.pb"):
         path.write_bytes(path.read_bytes() + b"\x00")
     with pytest.raises(DeployFailed, match="version 1 as MLflow has it is not what was registered"):
@@ -104,7 +100,7 @@ def test_a_version_whose_bytes_are_not_those_registered_is_refused(promoted):
     assert labels(promoted) == {}
 
 
-def test_what_a_killed_fetch_left_is_no_version(promoted):
+def test_what_a_killed_fetch_left_is_no_version(promoted, quietly):
     part = promoted.serving / ".fetch-1"
     part.mkdir(parents=True)
     (part / "half").write_text("half")
@@ -112,7 +108,7 @@ def test_what_a_killed_fetch_left_is_no_version(promoted):
     assert not part.exists()
 
 
-def test_a_registry_started_anew_does_not_pass_for_the_old_one(promoted):
+def test_a_registry_started_anew_does_not_pass_for_the_old_one(promoted, quietly):
     quietly(promoted)
     served = promoted.serving / "product-encoder" / "1" / "assets.extra" / "model.json"
     served.write_text(json.dumps({"model_id": "of another registry"}))
@@ -120,7 +116,7 @@ def test_a_registry_started_anew_does_not_pass_for_the_old_one(promoted):
         quietly(promoted)
 
 
-def test_mlflow_away_leaves_what_serves_as_it_is(promoted, monkeypatch):
+def test_mlflow_away_leaves_what_serves_as_it_is(promoted, monkeypatch, quietly):
     quietly(promoted)
     before = (promoted.serving / "models.config").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -129,7 +125,7 @@ def test_mlflow_away_leaves_what_serves_as_it_is(promoted, monkeypatch):
     assert (promoted.serving / "models.config").read_bytes() == before
 
 
-def test_a_workspace_that_moved_serves_from_where_it_is(promoted, tmp_path):
+def test_a_workspace_that_moved_serves_from_where_it_is(promoted, tmp_path, quietly):
     from pipelines.workspace import Workspace
 
     quietly(promoted)
@@ -147,87 +143,120 @@ def test_serving_before_anything_is_deployed_says_what_to_do(workspace):
         pass
 
 
-class Caller(threading.Thread):
-    """Asks by label all the time; remembers which models answered and which calls failed."""
-
-    def __init__(self, server: str, golden):
-        super().__init__(daemon=True)
-        self.models: list[str | None] = []
-        self.failed: list[str] = []
-        self._ended = threading.Event()
-        self._ask = (server, golden)
-
-    def run(self) -> None:
-        server, golden = self._ask
-        with Verifier(server, timeout=30, retries=0) as verifier:
-            while not self._ended.is_set():
-                try:
-                    self.models.append(verifier.verify(golden.original, golden.photo).model_id)
-                except PhotoproofError as error:
-                    self.failed.append(str(error))
-                time.sleep(0.02)
-
-    def end(self) -> None:
-        self._ended.set()
-        self.join(30)
+def lie(folder):
+    path = folder / "assets.extra" / "golden.json"
+    golden = json.loads(path.read_text())
+    golden["pairs"][0]["probability"] += 0.01
+    path.write_text(json.dumps(golden))
 
 
-@pytest.mark.slow
-def test_promoting_and_rolling_back_under_a_running_server_fails_no_call(fleet, ask_served):
-    workspace, server, _ = fleet
-    caller = Caller(server.grpc, golden_pair(workspace.serving / "product-encoder" / "1"))
-    caller.start()
-    for version in (2, 1):
-        registry.promote(workspace, version)
-        assert quietly(workspace).servers == [server.grpc]
-    caller.end()
-    assert caller.failed == []
-    seen = [model for at, model in enumerate(caller.models) if at == 0 or model != caller.models[at - 1]]
-    assert seen == ["m-one", "m-two", "m-one"]
+def refuse(workspace, folder, version):
+    raise NotProven(f"version {version} fails")
 
 
-@pytest.mark.slow
-def test_a_version_that_does_not_load_or_lies_leaves_the_old_one_in_service(fleet, ask_served):
-    workspace, server, register = fleet
-
-    def truncate(folder):
-        path = folder / "variables" / "variables.data-00000-of-00001"
-        path.write_bytes(path.read_bytes()[:-8])
-
-    def lie(folder):
-        path = folder / "assets.extra" / "golden.json"
-        golden = json.loads(path.read_text())
-        golden["pairs"][0]["probability"] += 0.01
-        path.write_text(json.dumps(golden))
-
-    for model_id, spoil, words in (("m-three", truncate, "does not load"), ("m-four", lie, "golden pair")):
-        registry.promote(workspace, register(model_id, spoil).version)
-        with pytest.raises(DeployFailed, match=words):
-            quietly(workspace)
-        assert labels(workspace) == {"stable": 1}
-        assert history(workspace)[-1][3] == "failed"
-    golden = golden_pair(workspace.serving / "product-encoder" / "1")
-    assert golden
-    deadline = time.monotonic() + 20
-    with Verifier(server.grpc) as verifier:
-        while verifier.verify(golden.original, golden.photo).model_id != "m-one":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-
-@pytest.mark.slow
-def test_serve_says_which_server_and_where_and_stops_on_sigterm_with_its_child(promoted, ask_served):
+@pytest.fixture
+def failed(promoted, quietly):
+    """Version 1 serves; version 2, which champion names now, could not be proven."""
     quietly(promoted)
-    words = [sys.executable, "-c", "from pipelines.workspace import Workspace; from pipelines.serve import serve; "]
-    words[2] += "from pipelines.prefect_server import free_port as f; serve(Workspace.here(), f(), f())"
-    process = subprocess.Popen(words, cwd=promoted.root, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    line = process.stdout.readline()
-    assert "model server" in line and "grpc://localhost:" in line and "stable is version 1" in line
-    (address,) = known_servers(promoted)
-    assert address in line
-    process.terminate()
-    assert process.wait(40) == 0
-    process.stdout.close()
-    with Verifier(address, timeout=2, retries=0) as verifier, pytest.raises(PhotoproofError):
-        verifier.status()
+    registry.promote(promoted, 2)
+    with pytest.raises(NotProven, match="version 2 fails"):
+        quietly(promoted, prove=refuse)
+    return promoted
+
+
+def test_a_version_that_is_not_proven_takes_no_place_and_says_so_in_its_tags(failed):
+    assert labels(failed) == {"stable": 1}
+    assert not (failed.serving / "product-encoder" / "2").exists()
+    assert registry.tags_of(failed, 2)["deployment"] == "failed: version 2 fails"
+    assert history(failed)[-1] == ("champion", 1, 2, "failed")
+
+
+def test_a_version_that_failed_is_not_tried_again_and_loudly_so(failed, quietly):
+    said = []
+    assert quietly(failed, say=said.append).labels == {"stable": 1}
+    assert said[0].startswith(
+        "WARNING: champion names version 2, which failed and is not tried again: version 2 fails;"
+    )
+
+
+def test_it_is_tried_again_when_somebody_says_so(failed, quietly):
+    assert quietly(failed, retry=True).labels == {"stable": 2}
+    assert registry.tags_of(failed, 2)["deployment"].startswith("deployed as stable at 2")
+
+
+def test_it_is_tried_again_when_the_alias_has_been_elsewhere(failed, quietly):
+    registry.promote(failed, 1)
+    assert quietly(failed).plan.steps == []
+    registry.promote(failed, 2)
+    assert quietly(failed).labels == {"stable": 2}
+
+
+def test_a_dry_run_forgets_no_failure(failed, quietly):
+    registry.promote(failed, 1)
+    quietly(failed, dry_run=True)
+    registry.promote(failed, 2)
+    assert quietly(failed).labels == {"stable": 1}
+
+
+def test_the_challenger_is_served_though_the_champions_version_failed(promoted, register, quietly):
+    def refuse_1(workspace, folder, version):
+        if version == 1:
+            raise NotProven("version 1 fails")
+
+    registry.promote(promoted, 2, "challenger")
+    with pytest.raises(NotProven):
+        quietly(promoted, prove=refuse_1)
+    assert labels(promoted) == {"canary": 2}
+
+
+def test_mlflow_breaking_off_says_nothing_about_a_version(promoted, quietly):
+    def break_off(workspace, folder, version):
+        raise registry.RegistryUnreachable("MLflow broke off")
+
+    with pytest.raises(registry.RegistryUnreachable):
+        quietly(promoted, prove=break_off)
+    assert quietly(promoted).labels == {"stable": 1}
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_serves(promoted, quietly):
+    quietly(promoted)
+    registry.promote(promoted, 2)
+    with (
+        pytest.raises(registry.NoRoom, match=r"could not fetch version 2 .*File too large"),
+        no_file_above(promoted, 60),
+    ):
+        quietly(promoted)
+    assert labels(promoted) == {"stable": 1}
+    assert quietly(promoted, retry=True).labels == {"stable": 2}
+
+
+@contextlib.contextmanager
+def no_file_above(workspace, kilobytes):
+    """The quota that a process can give itself: a file that would grow beyond it can't be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_history_says_what_served_when(promoted, quietly):
+    quietly(promoted)
+    registry.promote(promoted, 2)
+    quietly(promoted)
+    first, second = deployments.history(promoted)
+    assert [one.to_version for one in (first, second)] == [1, 2]
+    assert deployments.served_at(deployments.history(promoted, second.at))["stable"].to_version == 2
+    before = deployments.history(promoted, second.at - timedelta(microseconds=1))
+    assert deployments.served_at(before)["stable"].to_version == 1
+
+
+def test_of_servers_in_a_list_none_may_lag_once_one_answers(monkeypatch, promoted):
+    monkeypatch.setenv("PHOTOPROOF_SERVERS", "grpc://localhost:1, grpc://localhost:2")
+    assert observe(promoted)[0].available is None
+
+
+def test_a_time_that_is_none_is_one_line():
+    with pytest.raises(BadInput, match="write 2026-11-24"):
+        deployments.moment("yesterday")

@@ -1,0 +1,42 @@
+"""One at a time: a file lock in the workspace, which a killed holder leaves free."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class WorkspaceBusy(RuntimeError):
+    """Another process does the same on this workspace."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def only_one(path: Path, busy: str = "", patience: float | None = None) -> Iterator[None]:
+    """Hold the lock at `path` for the `with` block; without `patience` (seconds), wait for it as long as it takes.
+
+    Raises WorkspaceBusy, saying `busy` with {holder} filled in, where another holds it for longer than that.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = None if patience is None else time.monotonic() + patience
+    with path.open("a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if deadline is not None and time.monotonic() > deadline:
+                    file.seek(0)
+                    holder = file.read().strip() or "another process"
+                    raise WorkspaceBusy(busy.replace("{holder}", holder)) from None
+                time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -1,0 +1,230 @@
+"""Deploying under a real running model server that callers ask all the time, 50 calls a second: none of them fails."""
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import mlflow
+import pytest
+
+from photoproof import PhotoproofError, Verdict, Verifier
+from pipelines import registry
+from pipelines.deploy import deploy, look
+from pipelines.deploy_steps import DeployFailed
+from pipelines.deployments import history
+from pipelines.models_config import read_config
+from pipelines.prove import NotProven, golden_pair
+from pipelines.serve import known_servers, running_server
+
+pytestmark = pytest.mark.slow
+
+PER_SECOND = 50
+
+
+class Callers:
+    """Ask by label at a steady rate; remember which models answered, in order, and which calls failed."""
+
+    def __init__(self, server: str, golden):
+        self.answers: list[Verdict | PhotoproofError] = []
+        self._ended = threading.Event()
+        self._golden = golden
+        self._verifier = Verifier(server, timeout=60, retries=0)
+        self._clock = threading.Thread(target=self._run, daemon=True)
+        self._clock.start()
+
+    @property
+    def failed(self) -> list[str]:
+        return [str(one) for one in self.answers if not isinstance(one, Verdict)]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that answered, one after the other."""
+        seen = [str(one.model_id) for one in self.answers if isinstance(one, Verdict)]
+        return [model for model, _ in itertools.groupby(seen)]
+
+    def _run(self) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            while not self._ended.wait(1 / PER_SECOND):
+                pool.submit(self._ask)
+
+    def _ask(self) -> None:
+        try:
+            self.answers.append(self._verifier.verify(self._golden.original, self._golden.photo))
+        except PhotoproofError as error:
+            self.answers.append(error)
+
+    def end(self) -> None:
+        self._ended.set()
+        self._clock.join(120)
+        self._verifier.close()
+
+
+@pytest.fixture
+def callers(fleet, ask_served, quietly) -> Iterator[Callers]:
+    """Callers of the fleet's server, which serves version 1 before and after; none of their calls may fail."""
+    workspace, server, _ = fleet
+    found = Callers(server.grpc, golden_pair(workspace.serving / "product-encoder" / "1"))
+    yield found
+    registry.promote(workspace, 1)
+    quietly(workspace)
+    found.end()
+    assert found.failed == []
+    assert found.answers
+
+
+def labels(workspace) -> dict[str, int]:
+    served = read_config(workspace.serving / "models.config")
+    return dict(served.labels) if served else {}
+
+
+def until(happened, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_promoting_and_rolling_back_moves_every_caller_and_fails_none(fleet, callers, quietly):
+    workspace, server, _ = fleet
+    until(lambda: callers.models == ["m-one"])
+    for version in (2, 1):
+        registry.promote(workspace, version)
+        assert quietly(workspace).servers == [server.grpc]
+    until(lambda: callers.models[-1] == "m-one")
+    # calls on their way may be answered after later ones
+    assert set(callers.models) == {"m-one", "m-two"}
+
+
+def test_killed_between_any_two_steps_it_ends_in_what_the_aliases_say(fleet, callers, quietly):
+    workspace, *_ = fleet
+
+    class Killed(BaseException):
+        pass
+
+    for turn in itertools.count(1):
+        registry.promote(workspace, 2 if labels(workspace)["stable"] == 1 else 1)
+        steps = len(look(workspace).plan.steps)
+        if turn > steps:
+            break
+        left = iter(range(turn - 1))
+
+        def kill_after_some(line: str, left=left) -> None:
+            if line.startswith("deploy: ") and next(left, None) is None:
+                raise Killed
+
+        with pytest.raises(Killed):
+            quietly(workspace, say=kill_after_some)
+        served = read_config(workspace.serving / "models.config")
+        assert served and set(served.labels.values()) <= served.versions
+        quietly(workspace)
+        assert labels(workspace) == {"stable": registry.versions_by_alias(workspace)["champion"]}
+
+
+def lie(folder):
+    path = folder / "assets.extra" / "golden.json"
+    golden = json.loads(path.read_text())
+    golden["pairs"][0]["probability"] += 0.01
+    path.write_text(json.dumps(golden))
+
+
+def truncate(folder):
+    path = folder / "variables" / "variables.data-00000-of-00001"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize(
+    ("model_id", "spoil", "words"), [("m-three", truncate, "does not load"), ("m-four", lie, "golden pair")]
+)
+def test_a_version_that_gets_past_its_proof_and_fails_on_the_server_is_taken_back(
+    fleet, callers, quietly, model_id, spoil, words
+):
+    workspace, _, register = fleet
+    version = register(model_id, spoil).version
+    registry.promote(workspace, version)
+    with pytest.raises(DeployFailed, match=words):
+        quietly(workspace)
+    assert labels(workspace) == {"stable": 1}
+    assert history(workspace)[-1].outcome == "failed"
+    assert words in registry.tags_of(workspace, version)["deployment"]
+    until(lambda: callers.models[-1] == "m-one")
+
+
+def test_a_version_that_ends_a_server_at_load_never_meets_the_real_one(fleet, callers, quietly):
+    workspace, _, register = fleet
+    version = register("m-five", truncate).version
+    registry.promote(workspace, version)
+    with pytest.raises(NotProven, match=f"version {version} fails in a model server of its own"):
+        deploy(workspace, say=lambda line: None)
+    assert not (workspace.serving / "product-encoder" / str(version)).exists()
+
+
+def test_mlflow_down_an_alias_deleted_and_a_version_deleted_take_nothing_out_of_service(
+    fleet, callers, quietly, monkeypatch
+):
+    workspace, *_ = fleet
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with pytest.raises(registry.RegistryUnreachable):
+            quietly(workspace)
+    registry.promote(workspace, 2)
+    quietly(workspace)
+    client = mlflow.MlflowClient()
+    client.delete_registered_model_alias(registry.MODEL, "champion")
+    said = []
+    assert quietly(workspace, say=said.append).labels == {"stable": 2}
+    assert len(said) == 1 and "serves on" in said[0]
+
+
+def test_a_server_in_the_list_that_lags_is_named_and_no_label_moves(fleet, callers, quietly, monkeypatch):
+    workspace, server, _ = fleet
+    monkeypatch.setenv("PHOTOPROOF_SERVERS", f"{server.grpc},grpc://localhost:9")
+    monkeypatch.setenv("PHOTOPROOF_LOAD_SECONDS", "3")
+    registry.promote(workspace, 2)
+    with pytest.raises(DeployFailed, match="grpc://localhost:9 did not load version"):
+        quietly(workspace)
+    assert labels(workspace) == {"stable": 1}
+
+
+def test_a_server_started_anew_in_the_middle_of_a_deployment_serves_the_label_as_before(fleet, callers, quietly):
+    workspace, *_ = fleet
+
+    class Killed(BaseException):
+        pass
+
+    def kill_at_the_label(line: str) -> None:
+        if "stable is version 2" in line:
+            raise Killed
+
+    registry.promote(workspace, 2)
+    with pytest.raises(Killed):
+        quietly(workspace, say=kill_at_the_label)
+    golden = golden_pair(workspace.serving / "product-encoder" / "2")
+    assert golden
+    with running_server(workspace) as second, Verifier(second.grpc) as verifier:
+        assert verifier.verify(golden.original, golden.photo).model_id == "m-two"
+
+
+def test_serve_says_which_server_and_where_and_stops_on_sigterm_with_its_child(
+    workspace, register, quietly, ask_served
+):
+    register("m-one")
+    registry.promote(workspace, 1)
+    quietly(workspace)
+    words = [sys.executable, "-c", "from pipelines.workspace import Workspace; from pipelines.serve import serve; "]
+    words[2] += "from pipelines.prefect_server import free_port as f; serve(Workspace.here(), f(), f())"
+    process = subprocess.Popen(words, cwd=workspace.root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    line = process.stdout.readline()
+    assert "model server" in line and "grpc://localhost:" in line and "stable is version 1" in line
+    (address,) = known_servers(workspace)
+    assert address in line
+    process.terminate()
+    assert process.wait(40) == 0
+    process.stdout.close()
+    with Verifier(address, timeout=2, retries=0) as verifier, pytest.raises(PhotoproofError):
+        verifier.status()
