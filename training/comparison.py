@@ -36,7 +36,8 @@ class Methods:
         if key == "model":
             model = self.model
             begun = "from scratch" if model.encoder == "scratch" else model.encoder
-            return f"Photoproof: {begun}, {model.image_size} px, latent {model.latent_size}, {model.epochs} epochs"
+            beside = ", first weights beside" if model.fixed_weight else ""
+            return f"Photoproof: {begun}, {model.image_size} px, latent {model.latent_size}{beside}"
         if key == "plain_autoencoder":
             return f"plain autoencoder, {SIDE} px, latent {LATENT}, {self.baseline_epochs} epochs, cosine"
         return NAMES.get(key, key.replace("_", " "))

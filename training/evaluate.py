@@ -80,7 +80,7 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
     validated = against(validation, of_validation, temperature)
     decision = decide(validated, settings, temperature, tracking.data_version(root))
     tested = against(test, of_test, temperature)
-    training = pictures[pictures.known & (pictures.split == "train")]
+    training = pictures.query("known and split == 'train'")
     baselines = baselines_of(root, training, test, originals, settings)
     metrics = measured(validated, tested, decision, baselines, settings)
     judge = Judge(autoencoder, cohort, originals.product_id.to_numpy(str)[in_cohort], decision)

@@ -5,23 +5,25 @@ slides over the photo, and what the verdict's log-odds lose where it lies is wha
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.autoencoder import Autoencoder
+from training.autoencoder import Autoencoder, load
 from training.calibrate import Decision, log_ratios
+from training.errors import BadInput
 from training.metrics import Floats
 
-ACROSS = 12
+ACROSS = 10
 """Places of the patch across the photo, and down."""
 
 REACH = 0.09
 """Standard deviation of the soft patch, in widths of the photo."""
 
-BATCH = 48
+BATCH = 50
 NEAREST = 3
 
 
@@ -70,6 +72,24 @@ class Explanation:
             "speaks_against": _strongest(-self.evidence),
             "nearest": [{"product_id": product, "similarity": cosine} for product, cosine in self.nearest],
         }
+
+
+def read_judge(root: Path) -> Judge:
+    """What scores pairs in a workspace: models/autoencoder and models/decision.
+
+    Raises BadInput where one is missing, or they don't belong together.
+    """
+    folder = root / "models/decision"
+    autoencoder = load(root / "models/autoencoder")
+    try:
+        decision = Decision.read(folder / "decision.json")
+        with np.load(folder / "cohort.npz") as arrays:
+            cohort, product_ids = arrays["embeddings"], arrays["product_ids"]
+    except FileNotFoundError as error:
+        raise BadInput(f"{error.filename} not found: run `dvc repro evaluate`") from None
+    if len(cohort) and cohort.shape[1] != autoencoder.encoder.output_shape[-1]:
+        raise BadInput(f"{folder} belongs to another model than models/autoencoder: run `dvc repro evaluate`")
+    return Judge(autoencoder, cohort, product_ids, decision)
 
 
 def explain(judge: Judge, original: NDArray[np.float32], photo: NDArray[np.float32]) -> Explanation:

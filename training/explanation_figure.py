@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from training.calibrate import Decision
 from training.explain import Explanation
-from training.figures import GENUINE, IMPOSTOR, INK, LINE, MUTED
+from training.figures import GENUINE, IMPOSTOR, INK, LINE, MUTED, shortened
+from training.metrics import Floats
 from training.report import probability as in_words
 
 AGAINST_FOR = LinearSegmentedColormap.from_list("against_for", [IMPOSTOR, "#ffffff", GENUINE])
@@ -39,7 +40,7 @@ def explanation_figure(rows: Sequence[Row], decision: Decision) -> Figure:
         found = row.explanation
         panels = part.subplots(1, 6, width_ratios=[1, 1, 1, 1, 1, 0.8])
         part.subplots_adjust(0.008, 0.05, 0.995, 0.78, wspace=0.06)
-        part.text(0.008, 0.96, row.title, fontsize=11.5, color=INK, va="top", fontweight="bold")
+        part.text(0.008, 0.96, shortened(row.title, 110), fontsize=11.5, color=INK, va="top", fontweight="bold")
         part.text(0.008, 0.885, _scores(found, decision), fontsize=9, color=MUTED, va="top")
         _picture(panels[0], found.original, "original")
         _picture(panels[1], found.photo, "photo")
@@ -60,7 +61,7 @@ def _scores(found: Explanation, decision: Decision) -> str:
     return f"{found.outcome} · probability {in_words(found.probability)} ({both}) · cosine {found.similarity:.2f}"
 
 
-def _picture(axes: Axes, picture: NDArray[np.float32], title: str) -> None:
+def _picture(axes: Axes, picture: Floats, title: str) -> None:
     axes.imshow(np.clip(picture, 0, 1), interpolation="bilinear")
     axes.set_title(title, fontsize=9, color=MUTED, pad=3)
     _bare(axes)

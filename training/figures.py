@@ -48,7 +48,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def roc_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
     """A panel a group ({"known": {"model": …, "perceptual_hash": …}}), the false accept rate on a log axis."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axes, (group, curves) in zip(panels, groups.items(), strict=True):
         for rate in (0.001, 0.01):
@@ -59,7 +59,7 @@ def roc_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
             axes.step(at, curve.true_accept, where="post", label=label, **_line(name))
         axes.set(xscale="log", xlim=(1e-4, 1), ylim=(-0.01, 1.01), xlabel="false accept rate")
         axes.set_title(f"{group} products", loc="left", color=INK)
-        axes.legend(frameon=False, loc="upper left", fontsize=9)
+        _legend_below(axes)
         _quiet(axes)
     panels[0].set_ylabel("true accept rate")
     return figure
@@ -67,7 +67,7 @@ def roc_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
 
 def det_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
     """A panel a group: both error rates against each other, on normal-deviate axes (Martin et al., 1997)."""
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     ticks = [0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95]
     low, high = 0.0005, 0.98
@@ -81,7 +81,7 @@ def det_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
         axes.set_xticks(norm.ppf(ticks), [f"{tick:g}" for tick in ticks])
         axes.set_yticks(norm.ppf(ticks), [f"{tick:g}" for tick in ticks])
         axes.set_title(f"{group} products", loc="left", color=INK)
-        axes.legend(frameon=False, loc="lower left", fontsize=9)
+        _legend_below(axes)
         _quiet(axes)
     panels[0].set_ylabel("false reject rate")
     return figure
@@ -124,8 +124,8 @@ def reliability_plot(bins: list[dict], error: float, prior_match: float) -> Figu
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.5, zorder=0)
     predicted, observed = [one["predicted"] for one in bins], [one["observed"] for one in bins]
-    axes.plot(predicted, observed, color=GENUINE, linewidth=1, alpha=0.6)
-    axes.scatter(predicted, observed, s=[30 + 500 * one["share"] for one in bins], color=GENUINE, alpha=0.8)
+    axes.plot(predicted, observed, color=GENUINE, linewidth=1, alpha=0.25)
+    axes.scatter(predicted, observed, s=[12 + 500 * one["share"] for one in bins], color=GENUINE, alpha=0.8)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability stated", ylabel="share that was genuine")
     axes.set_title(f"{prior_match:.0%} genuine claims · calibration error {error:.3f}", loc="left", color=INK)
     _quiet(axes)
@@ -146,7 +146,7 @@ def contact_sheet(cards: Sequence[Card], columns: int = 4) -> Figure:
         both[:, :side], both[:, -side:] = card.original, card.photo
         axes.imshow(both, interpolation="bilinear")
         names = (card.claimed,) if card.claimed == card.shown else (card.claimed, card.shown)
-        title = " ← ".join(_short(name, 44 // len(names)) for name in names)
+        title = " ← ".join(shortened(name, 44 // len(names)) for name in names)
         axes.set_title(f"{title}\n{card.note}", fontsize=7.5, color=INK, pad=4)
         colour = IMPOSTOR if card.wrong else LINE
         size = (both.shape[1], both.shape[0])
@@ -179,7 +179,12 @@ def _line(name: str) -> dict[str, Any]:
     }
 
 
-def _short(name: str, length: int) -> str:
+def _legend_below(axes: Axes) -> None:
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=2, fontsize=9)
+
+
+def shortened(name: str, length: int) -> str:
+    """The name, cut at so many characters."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

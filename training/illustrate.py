@@ -93,7 +93,7 @@ def illustrate(
             "Why?",
             "Claimed product ← product shown. The map covers the photo piece by piece with grey: blue is where the "
             "claim loses log-odds by it, so what is there speaks for the claim, red where it gains. The command "
-            "`photoproof explain ORIGINAL PHOTO` draws the same for any pair.",
+            "photoproof explain draws the same for any pair.",
         ),
         (
             "reconstructions",

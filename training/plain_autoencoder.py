@@ -58,7 +58,7 @@ def _train(encoder: keras.Model, decoder: keras.Model, paths: list[Path], epochs
     shuffled = pictures.shuffle(len(paths), seed=seed).batch(BATCH).map(lambda one: (one, one)).prefetch(2)
     autoencoder = keras.Sequential([encoder, decoder])
     autoencoder.compile(keras.optimizers.Adam(RATE), "mse")
-    autoencoder.fit(shuffled, epochs=epochs, shuffle=False, verbose=0)  # it is shuffled already
+    autoencoder.fit(shuffled, epochs=epochs, shuffle=False, verbose="0")  # it is shuffled already
 
 
 def _keep(encoder: keras.Model, path: Path) -> None:

@@ -56,13 +56,14 @@ def render(
     )
 
 
-def _stated(slices: dict[str, Any], worst_first: bool) -> dict[str, list]:
-    """A cut's slices for the page: rows of those that state a figure, and "name (photos)" of those that don't."""
+def _stated(slices: dict[str, Any], categories: bool) -> dict[str, list]:
+    """A cut's slices for the page: rows, and "name (3 known, 8 new)" of categories that state no figure."""
+    if not categories:
+        return {"rows": list(slices.items()), "few": []}
     rows = [(name, groups) for name, groups in slices.items() if any("auc" in one for one in groups.values())]
-    if worst_first:
-        rows.sort(key=lambda row: min(one["share_decided"] for one in row[1].values() if "auc" in one))
+    rows.sort(key=lambda row: min(one["share_decided"] for one in row[1].values() if "auc" in one))
     few = [
-        f"{name} ({sum(one['photos'] for one in groups.values())})"
+        f"{name} (" + ", ".join(f"{one['photos']} {group}" for group, one in groups.items()) + ")"
         for name, groups in slices.items()
         if not any("auc" in one for one in groups.values())
     ]

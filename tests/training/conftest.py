@@ -1,8 +1,12 @@
 """What the tests of evaluation and export share."""
 
 import pytest
+from hypothesis import settings
 
 from training.manifest import read_manifest
+
+settings.register_profile("photoproof", deadline=None)  # an example's time says how busy the machine is
+settings.load_profile("photoproof")
 
 
 @pytest.fixture(scope="session")

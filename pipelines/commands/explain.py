@@ -1,0 +1,75 @@
+"""The command that shows where a score comes from."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.workspace import Workspace
+from training.errors import BadInput
+from training.stage import hushed
+
+if TYPE_CHECKING:
+    from training.explain import Explanation
+    from training.explanation_figure import Row
+
+
+def explain(
+    original: Annotated[str, typer.Argument(metavar="ORIGINAL", help="The product's original picture.")],
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="The camera photo.")],
+    to: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("explanation.png"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Draw which part of PHOTO speaks for ORIGINAL's product and which against, by the workspace's own model."""
+    from photoproof.pictures import prepare
+
+    workspace = Workspace.here()
+    if to.suffix.lower() != ".png" or not to.parent.is_dir():
+        raise BadInput(f"--to {to}: name a .png file in a folder that is there")
+    sent = [prepare(one).image_bytes for one in (original, photo)]
+    with hushed():
+        import tensorflow as tf
+
+        from training.explain import explain as find
+        from training.explain import read_judge
+        from training.explanation_figure import explanation_figure
+        from training.figures import save
+        from training.images import decode
+        from training.report import probability
+    judge = read_judge(workspace.root)
+    found = find(judge, *(decode(tf.constant(one), judge.size).numpy() for one in sent))
+    row = _row(workspace, f"{Path(original).name} ← {Path(photo).name}", found)
+    save(explanation_figure([row], judge.decision), to)
+    if as_json:
+        limits = {"accept_at": judge.decision.accept_at, "reject_at": judge.decision.reject_at}
+        typer.echo(json.dumps(found.figures() | limits | {"original": original, "photo": photo, "to": str(to)}))
+        return
+    like = ", ".join(f"{product} {cosine:.2f}" for product, cosine in found.nearest)
+    typer.echo(
+        f"explain: {found.outcome}, probability {probability(found.probability)} (reject below "
+        f"{probability(judge.decision.reject_at)}, accept from {probability(judge.decision.accept_at)})"
+        f"{f'; most like {like}' if like else ''} -> {to}"
+    )
+
+
+def _row(workspace: Workspace, title: str, found: "Explanation") -> "Row":
+    """The products that the photo is most like have names and pictures where data/ is there."""
+    import tensorflow as tf
+
+    from training.explanation_figure import Row, label
+    from training.illustrate import NEAR
+    from training.images import decode
+    from training.manifest import read_manifest
+
+    manifest, known = workspace.data / "manifest.parquet", {}
+    if manifest.is_file():
+        rows = read_manifest(manifest).query("role == 'original'")
+        known = dict(zip(rows.product_id, zip(rows["name"], rows.path, strict=True), strict=True))
+    nearest = []
+    for product, cosine in found.nearest:
+        name, path = known.get(product, (product, None))
+        path = workspace.data / path if path else None
+        picture = decode(tf.io.read_file(str(path)), NEAR).numpy() if path and path.is_file() else None
+        nearest.append((label(name, cosine), picture))
+    return Row(title, found, nearest)
