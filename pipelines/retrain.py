@@ -6,6 +6,7 @@ Every stage runs as dvc.yaml states it, and only where something that it depends
 killed goes on where it stopped, and a run without anything new trains nothing and registers nothing.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from prefect.states import Cancelled
 
 from pipelines import candidate, database, ingest, registration, registry, stages, versions
 from pipelines.workspace import Workspace
+from training import tracking
 
 CANCELLATION_SECONDS = 3
 """How often a running stage asks Prefect whether its run was cancelled."""
@@ -69,7 +71,7 @@ def retrain(root: Path, from_database: bool = True) -> Retraining:
         push_data(workspace)
         registered = register(workspace)
         decision = decide(workspace, registered)
-        return summarise(data, [validated, trained, evaluated, exported], registered, decision)
+        return summarise(workspace, data, [validated, trained, evaluated, exported], registered, decision)
 
 
 @task
@@ -143,6 +145,7 @@ def decide(workspace: Workspace, registered: registry.Registered) -> candidate.D
 
 @task
 def summarise(
+    workspace: Workspace,
     data: versions.DataVersion,
     runs: list[stages.StageRun],
     registered: registry.Registered,
@@ -151,13 +154,48 @@ def summarise(
     """Leave the run's outcome where people look: as an artifact in Prefect, and as the flow's value."""
     lines = [*(run.line for run in runs), f"candidate: {decision}"]
     create_markdown_artifact(
-        "\n".join([f"# {registry.MODEL} version {registered.version}", "", *(f"- {line}" for line in lines)]),
+        "\n".join(
+            [
+                f"# {registry.MODEL} version {registered.version}: {decision.standing}",
+                "",
+                *(f"- {line}" for line in lines),
+                "",
+                *beside_champion(workspace, registered.version, decision.champion),
+                "",
+                "## Look further",
+                "",
+                f"- [the run in MLflow, with its pictures]({run_link(workspace)})",
+                f"- the report: `{workspace.reports / 'evaluation' / 'report.html'}`",
+                f"- Data Docs: `{workspace.reports / 'validation' / 'data_docs' / 'index.html'}`",
+                f"- the decision: `{workspace.reports / 'candidate' / 'decision.md'}`",
+            ]
+        ),
         key="retraining",
         description=f"Data version {data.md5[:12]}",
     )
     return Retraining(
         data.md5, registered.model_id, registered.version, registered.new, decision.accepted, tuple(lines)
     )
+
+
+def beside_champion(workspace: Workspace, version: int, champion: int | None) -> list[str]:
+    """A Markdown table of a version's headline figures beside the champion's, where there is another champion."""
+    found = {one.version: one.tags for one in registry.all_versions(workspace)}
+    mine, theirs = found[version], found.get(champion or 0, {})
+    names = sorted(name for name in mine if name.startswith(("known.", "new.")))
+    title = f"champion, version {champion}" if champion else "no other champion"
+    rows = [f"| {name} | {mine[name]} | {theirs.get(name, '')} |" for name in names]
+    return [f"| figure | version {version} | {title} |", "|---|---|---|", *rows]
+
+
+def run_link(workspace: Workspace) -> str:
+    """The training's run in MLflow's page; of a workspace's own store, where `photoproof mlflow` shows it."""
+    run_id = json.loads((workspace.models / "autoencoder" / "run.json").read_text())["run_id"]
+    uri = tracking.tracking_uri(workspace.root)
+    page = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    mlflow = tracking.setup(workspace.root)
+    experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
+    return f"{page.rstrip('/')}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
 
 
 def say(line: str) -> None:

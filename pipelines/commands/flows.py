@@ -49,6 +49,28 @@ def prefect(
         signal.pause()
 
 
+def flows(
+    action: Annotated[str, typer.Argument(help="`serve`: register all flows and run what is due or asked for.")],
+) -> None:
+    """Register retrain, deploy and shadow in Prefect, with the schedules of params.yaml, and run them, until Ctrl-C."""
+    from pipelines.prefect_server import prefect_api
+    from training.config import read_params
+
+    if action != "serve":
+        raise BadInput("flows: say `photoproof flows serve`")
+    workspace = Workspace.here()
+    schedules = read_params(workspace.params).schedules
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with prefect_api(workspace) as url, contextlib.suppress(KeyboardInterrupt):
+        from pipelines.flows import serve_flows
+
+        for name in ("retrain", "deploy", "shadow"):
+            when = getattr(schedules, name)
+            typer.echo(f"flows: {name} {f'at {when} ({schedules.timezone})' if when else 'when asked'}")
+        typer.echo(f"flows: {url.removesuffix('/api')}/deployments (Ctrl-C to stop)")
+        serve_flows(workspace)
+
+
 def mlflow(
     port: Annotated[int, typer.Option(help="Port of MLflow's page and API.")] = 5000,
 ) -> None:
