@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import serving
 from photoproof import PhotoproofError, Verifier
+from pipelines.prefect_server import free_port
+from pipelines.serve import ending_with_us
 
 MODEL = "product-encoder"
 MOST_CALLERS = 64
@@ -29,7 +30,7 @@ def running(saved_model: Path, folder: Path, *, batching: bool) -> Iterator[tupl
         f'model_config_list {{ config {{ name: "{MODEL}" base_path: "{(folder / MODEL).resolve()}" '
         'model_platform: "tensorflow" version_labels { key: "stable" value: 1 } } }'
     )
-    port, rest_port = _free_ports()
+    port, rest_port = free_port(), free_port()
     binary = shutil.which("tensorflow_model_server")
     command = [binary] if binary else [sys.executable, "-m", "serving.model_server"]
     command += [
@@ -42,7 +43,7 @@ def running(saved_model: Path, folder: Path, *, batching: bool) -> Iterator[tupl
     if batching:
         command += ["--enable_batching=true", f"--batching_parameters_file={BATCHING}"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(ending_with_us(command), stdout=log, stderr=log)
     try:
         _wait(f"grpc://localhost:{port}", process, folder / "log")
         yield f"grpc://localhost:{port}", f"http://localhost:{rest_port}"
@@ -60,11 +61,3 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
                     return
             time.sleep(0.1)
     raise RuntimeError(f"the model server did not start: {log.read_text(errors='replace')[-500:]}")
-
-
-def _free_ports() -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -20,7 +20,7 @@ CALLERS = (1, 4, 16, MOST_CALLERS)
 BATCH = 32
 ROUNDS = 3
 STABLE = Model(MODEL, label="stable")
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 
 
 def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, seconds: float) -> list[Row]:

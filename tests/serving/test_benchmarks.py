@@ -21,7 +21,8 @@ def test_the_benchmarks_measure_a_server_that_is_there(
     words = ["--server", model_server.grpc_url, "--rest", model_server.rest_url, "--model", str(toy_model)]
     assert main([*words, "--scale", "0.01", "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "serving.json").read_text())
-    assert {row["part"] for row in report["rows"]} == {"client", "decode", "latency", "throughput"}
+    of_the_model = {f"{part}, {toy_model.name}" for part in ("decode", "latency", "throughput")}
+    assert {row["part"] for row in report["rows"]} == {"client", *of_the_model}
     told = [row["measured"] for row in report["rows"]]
     written, printed = (tmp_path / "serving.md").read_text(), capsys.readouterr().out
     assert all(one in written and one in printed for one in told)
