@@ -22,9 +22,10 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
-from pipelines import candidate, database, ingest, registration, registry, stages, versions
+from pipelines import candidate, data_history, database, ingest, registration, registry, stages, versions
 from pipelines.workspace import Workspace
 from training import tracking
+from training.manifest import read_manifest
 
 CANCELLATION_SECONDS = 3
 """How often a running stage asks Prefect whether its run was cancelled."""
@@ -108,8 +109,8 @@ def run_stage(workspace: Workspace, stage: str) -> stages.StageRun:
 
 @task
 def commit_data(workspace: Workspace, data: versions.DataVersion) -> None:
-    """Commit data.dvc, now that the data has passed validation."""
-    versions.commit(workspace, ["data.dvc"], f"Data version {data.md5[:12]}: {data.files:,} files")
+    """Commit data.dvc, now that the data has passed validation, with a tag and what changed."""
+    data_history.commit(workspace, data, read_manifest(workspace.data / ingest.MANIFEST))
 
 
 @task

@@ -1,4 +1,4 @@
-"""Commands that bring pictures in: import, ingest, sample."""
+"""Commands that bring pictures in (import, ingest, sample), and `photoproof data`: the versions that they made."""
 
 import dataclasses
 import json
@@ -66,3 +66,63 @@ def sample(
     with hushed():
         drawn = draw_sample(folder, SEED if seed is None else seed)
     typer.echo(json.dumps(dataclasses.asdict(drawn)) if as_json else f"sample: {drawn} -> {folder}")
+
+
+data = typer.Typer(no_args_is_help=True, help="Versions of the pictures: what each holds, and how they differ.")
+
+
+@data.command("log")
+def log(
+    most: Annotated[int | None, typer.Option("-n", help="So many of the newest; by default all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the versions of data/ that are committed, newest first, each with what it changed."""
+    from pipelines import data_history
+
+    found = data_history.log(Workspace.here(), most)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], default=str, ensure_ascii=False))
+        return
+    for version in found:
+        typer.echo(f"{version}  [{version.files:,} files, {version.bytes / 1e6:,.1f} MB]")
+
+
+@data.command("diff")
+def diff(
+    before: Annotated[str, typer.Argument(help="A version: its md5's beginning, its tag, or a git revision.")],
+    after: Annotated[str, typer.Argument(help="The later version.")] = "HEAD",
+    as_json: AsJson = False,
+) -> None:
+    """Say which pictures came, went, changed or were relabelled between two versions."""
+    from pipelines import data_history
+
+    workspace = Workspace.here()
+    old, new = (data_history.pictures(workspace, data_history.find(workspace, name)) for name in (before, after))
+    found = data_history.difference(old, new)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        return
+    typer.echo(found)
+    for sign, ids in (
+        ("+ product", found.new_products),
+        ("- product", found.lost_products),
+        ("+ photo", found.new_photos),
+        ("- photo", found.lost_photos),
+        ("~", found.changed),
+        ("= relabelled", found.relabelled),
+    ):
+        for one in ids:
+            typer.echo(f"{sign} {one}")
+
+
+@data.command("checkout")
+def checkout(version: Annotated[str, typer.Argument(help="Its md5's beginning, its tag, or a git revision.")]) -> None:
+    """Bring data.dvc and data/ to a version; commits nothing."""
+    from pipelines import data_history, stages
+
+    workspace = Workspace.here()
+    found = data_history.find(workspace, version)
+    with stages.only_one(workspace):
+        data_history.checkout(workspace, found)
+    typer.echo(f"data/ is now {found}")
+    typer.echo("`photoproof retrain --no-ingest` trains on it; `git checkout data.dvc && dvc checkout` goes back")
