@@ -62,18 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch: Path) -> list[Row]:
     with hushed():
-        from benchmarks import client
+        from benchmarks import client, training
         from benchmarks.model import draw_pairs, export_model
 
         scale, pairs = options.scale, draw_pairs(PAIRS if options.scale >= 1 else 4, PICTURE_KB * 1000)
     rows = client.rows(pairs, 12 * scale, max(1, round(5 * scale)))
+    ours = not (options.model or options.server)
     if options.model or options.server:  # what a server serves is known only where --model says so
         name, params = next(iter(settings.items()))
         settings = {options.model.name if options.model else name: params}
     for name, params in settings.items():
         with hushed():
             folder = options.model or export_model(scratch / name, params)
-        found = _served(options, folder, params, pairs, scratch / f"{name}, served")
+        found = training.rows(pairs, params.train, scratch / f"{name}, photos", 20 * scale) if ours else []
+        found += _served(options, folder, params, pairs, scratch / f"{name}, served")
         rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in found]
     return rows
 
