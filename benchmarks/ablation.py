@@ -134,8 +134,11 @@ def _run(root: Path, params: Params) -> Outcome:
 
 def _prepare(root: Path, folder: Path, params: Params) -> None:
     (folder / "reports/validation").mkdir(parents=True, exist_ok=True)
-    if not (folder / "data").exists():
-        (folder / "data").symlink_to(root / "data")
+    (folder / ".photoproof").mkdir(exist_ok=True)
+    for name in ("data", ".photoproof/baselines"):  # the same for every row
+        (root / name).mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            (folder / name).symlink_to(root / name)
     for name in ("data.dvc", "reports/validation/accepted.parquet"):
         if (root / name).is_file():
             shutil.copyfile(root / name, folder / name)
