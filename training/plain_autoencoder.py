@@ -29,7 +29,7 @@ def plain_encoder(root: Path, training: pd.DataFrame, epochs: int, seed: int = 1
     kept = root / ".photoproof/baselines" / f"plain_autoencoder-{key}.npz"
     encoder, decoder = _networks(seed)
     try:
-        with np.load(kept) as arrays:
+        with kept.open("rb") as file, np.load(file) as arrays:
             encoder.set_weights([arrays[f"arr_{at}"] for at in range(len(arrays.files))])
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         _train(encoder, decoder, [root / "data" / path for path in rows.path], epochs, seed)
@@ -54,11 +54,21 @@ def _networks(seed: int) -> tuple[keras.Model, keras.Model]:
 
 
 def _train(encoder: keras.Model, decoder: keras.Model, paths: list[Path], epochs: int, seed: int) -> None:
-    pictures = read_pictures(paths, SIDE).cache()
-    shuffled = pictures.shuffle(len(paths), seed=seed).batch(BATCH).map(lambda one: (one, one)).prefetch(2)
-    autoencoder = keras.Sequential([encoder, decoder])
-    autoencoder.compile(keras.optimizers.Adam(RATE), "mse")
-    autoencoder.fit(shuffled, epochs=epochs, shuffle=False, verbose="0")  # it is shuffled already
+    optimizer = keras.optimizers.Adam(RATE)
+    variables = [*encoder.trainable_variables, *decoder.trainable_variables]
+    optimizer.build(variables)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE, 3])])
+    def step(pictures: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            drawn = decoder(encoder(pictures, training=True), training=True)
+            loss = tf.reduce_mean(tf.square(drawn - pictures))
+        optimizer.apply(tape.gradient(loss, variables), variables)
+
+    shuffled = read_pictures(paths, SIDE).cache().shuffle(len(paths), seed=seed).batch(BATCH).prefetch(2)
+    for _ in range(epochs):
+        for pictures in shuffled:
+            step(pictures)
 
 
 def _keep(encoder: keras.Model, path: Path) -> None:

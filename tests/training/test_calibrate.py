@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.calibration import calibration_curve
 
 from training.calibrate import (
     SLOPE_MIN,
@@ -16,6 +17,7 @@ from training.calibrate import (
     platt,
     reliability,
     set_thresholds,
+    threshold_intervals,
 )
 from training.errors import BadInput
 from training.metrics import decisions
@@ -141,6 +143,31 @@ def test_where_the_rates_leave_a_gap_it_goes_to_a_person():
     assert 0.1 < reject_at < 0.4
 
 
+def test_the_intervals_of_thresholds_hold_them_and_are_wide_where_products_err_together():
+    generator = np.random.default_rng(0)
+    genuine = np.eye(40, dtype=bool)[np.repeat(np.arange(40), 10)]
+    together = np.repeat(generator.normal(0, 1, 40), 10)[:, None]
+    odds = np.where(genuine, 3.0, -3.0) + together + generator.normal(0, 0.1, genuine.shape)
+    probability = (1 / (1 + np.exp(-odds))).astype(np.float32)
+
+    def interval(names):
+        return threshold_intervals(probability, genuine, names, 0.1, 0.1, 100)
+
+    by_product, by_photo = interval(np.repeat(np.arange(40), 10)), interval(np.arange(400))
+    thresholds = set_thresholds(probability.ravel(), genuine.ravel(), 0.1, 0.1)
+    for name, threshold in zip(("accept_at", "reject_at"), thresholds, strict=True):
+        low, high = by_product[name]["low"], by_product[name]["high"]
+        assert low <= threshold <= high
+        assert high - low > 1.5 * (by_photo[name]["high"] - by_photo[name]["low"])
+
+
+@pytest.mark.parametrize(
+    ("probability", "outcome"), [(0.9, "match"), (0.8, "match"), (0.79, "review"), (0.3, "review"), (0.29, "mismatch")]
+)
+def test_the_outcome_is_that_of_the_thresholds(probability, outcome):
+    assert Decision(1.0, 0.0, 0.05, 0.95, 0.5, 0.8, 0.3, 0.01, 0.01, None).outcome(probability) == outcome
+
+
 def test_a_decision_is_the_same_after_writing_and_reading(tmp_path):
     decision = calibrate(np.array([-5.0, -4.0, -0.1, -0.2]), np.array([0, 0, 1, 1], bool), data_version="abc", **RATES)
     decision.write(tmp_path / "decision.json")
@@ -155,6 +182,15 @@ def test_a_decision_is_the_same_after_writing_and_reading(tmp_path):
 def test_a_setting_out_of_its_range_is_bad_input_that_names_it(key, value):
     with pytest.raises(BadInput, match=key):
         calibrate(np.array([-1.0, 0.0]), np.array([0, 1], bool), data_version=None, **RATES | {key: value})
+
+
+def test_a_reliability_plot_is_scikit_learns():
+    generator = np.random.default_rng(0)
+    probability, genuine = generator.random(500), generator.random(500) < 0.5
+    observed, predicted = calibration_curve(genuine, probability, n_bins=10)
+    bins, _ = reliability(probability, genuine, np.ones(500))
+    assert [one["observed"] for one in bins] == pytest.approx(observed)
+    assert [one["predicted"] for one in bins] == pytest.approx(predicted)
 
 
 def test_calibration_error_is_zero_where_predictions_come_true():

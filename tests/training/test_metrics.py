@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import det_curve, roc_auc_score
 
 from training.metrics import decisions, first_of_all, genuine_pairs, identification, intervals, roc, separation
 
@@ -38,6 +38,23 @@ def test_all_scores_equal_identify_no_photo(photos, originals, random):
 def test_auc_is_scikit_learns(case):
     scores, genuine = case
     assert roc(scores, genuine).auc == pytest.approx(roc_auc_score(genuine, scores))
+
+
+@given(scored())
+def test_both_error_rates_are_scikit_learns(case):
+    scores, genuine = case
+    curve = roc(scores, genuine)
+    ours = {(round(far, 9), round(1 - tar, 9)) for far, tar in zip(curve.false_accept, curve.true_accept, strict=True)}
+    theirs = det_curve(genuine, scores)[:2]
+    assert {(round(far, 9), round(frr, 9)) for far, frr in zip(*theirs, strict=True)} <= ours
+
+
+@given(scored())
+def test_the_equal_error_rate_lies_between_the_errors_of_neighbouring_thresholds(case):
+    scores, genuine = case
+    curve = roc(scores, genuine)
+    errors = np.stack([curve.false_accept, 1 - curve.true_accept])
+    assert errors.min(axis=0).max() - 1e-12 <= curve.eer <= errors.max(axis=0).min() + 1e-12
 
 
 @given(scored(), st.randoms(use_true_random=False))
