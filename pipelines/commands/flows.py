@@ -80,8 +80,12 @@ def mlflow(
     workspace = Workspace.here()
     store = workspace.state / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
+    settings = workspace.root / "mlflow" / "server.env"
+    for line in settings.read_text().splitlines() if settings.is_file() else ():
+        if line and not line.startswith("#"):
+            os.environ.setdefault(*line.split("=", 1))
     typer.echo(f"MLflow: http://127.0.0.1:{port} (Ctrl-C to stop)")
-    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words = ["server", "--host", "127.0.0.1", "--port", str(port)]
     words += [
         "--backend-store-uri",
         f"sqlite:///{store / 'mlflow.db'}",

@@ -21,6 +21,8 @@ FILLED = {
     "POSTGRES_PASSWORD": "secret1",
     "AWS_ACCESS_KEY_ID": "secret2",
     "AWS_SECRET_ACCESS_KEY": "secret3",
+    "MLFLOW_ADMIN_PASSWORD": "secret4-is-long",
+    "MLFLOW_SECRET_KEY": "secret5",
     "PHOTOPROOF_SERVING": "/srv/photoproof",
 }
 

@@ -136,6 +136,17 @@ def measured(workspace: Workspace, register: Register) -> Register:
     return made
 
 
+@pytest.fixture
+def register_real(workspace: Workspace, evaluated) -> Callable[[], Registered]:
+    """Register a real exported model, which passes its proof."""
+
+    def made() -> Registered:
+        put(workspace, evaluated.root / "models" / "saved_model", {}, lambda folder: None)
+        return registration.register(workspace)
+
+    return made
+
+
 def registering(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
     def made(model_id: str, spoil: Callable[[Path], object] = lambda folder: None, **figures: float) -> Registered:
         put(workspace, exported(model_id), figures, spoil)

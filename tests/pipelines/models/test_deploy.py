@@ -1,6 +1,5 @@
 """Deploying into a folder: what is planned, fetched, refused, remembered."""
 
-import contextlib
 import json
 import resource
 import shutil
@@ -218,27 +217,25 @@ def test_mlflow_breaking_off_says_nothing_about_a_version(promoted, quietly):
     assert quietly(promoted).labels == {"stable": 1}
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_serves(promoted, quietly):
+def test_a_full_disk_is_one_line_and_leaves_what_serves(promoted, quietly, monkeypatch):
     quietly(promoted)
     registry.promote(promoted, 2)
-    with (
-        pytest.raises(registry.NoRoom, match=r"could not fetch version 2 .*File too large"),
-        no_file_above(promoted, 60),
-    ):
-        quietly(promoted)
+    fetch = registry.download
+
+    def fetch_under_a_quota(*asked):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            return fetch(*asked)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    with monkeypatch.context() as small:
+        small.setattr(registry, "download", fetch_under_a_quota)
+        with pytest.raises(registry.NoRoom, match=r"could not fetch version 2 .*File too large"):
+            quietly(promoted)
     assert labels(promoted) == {"stable": 1}
     assert quietly(promoted, retry=True).labels == {"stable": 2}
-
-
-@contextlib.contextmanager
-def no_file_above(workspace, kilobytes):
-    """The quota that a process can give itself: a file that would grow beyond it can't be written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_history_says_what_served_when(promoted, quietly):

@@ -182,11 +182,12 @@ def test_mlflow_down_an_alias_deleted_and_a_version_deleted_take_nothing_out_of_
 
 def test_a_server_in_the_list_that_lags_is_named_and_no_label_moves(fleet, callers, quietly, monkeypatch):
     workspace, server, _ = fleet
-    monkeypatch.setenv("PHOTOPROOF_SERVERS", f"{server.grpc},grpc://localhost:9")
-    monkeypatch.setenv("PHOTOPROOF_LOAD_SECONDS", "3")
     registry.promote(workspace, 2)
-    with pytest.raises(DeployFailed, match="grpc://localhost:9 did not load version"):
-        quietly(workspace)
+    with monkeypatch.context() as two:
+        two.setenv("PHOTOPROOF_SERVERS", f"{server.grpc},grpc://localhost:9")
+        two.setenv("PHOTOPROOF_LOAD_SECONDS", "3")
+        with pytest.raises(DeployFailed, match="grpc://localhost:9 did not load version"):
+            quietly(workspace)
     assert labels(workspace) == {"stable": 1}
 
 
