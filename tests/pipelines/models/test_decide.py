@@ -44,7 +44,7 @@ def test_an_equal_version_is_as_good_and_newer_and_its_page_shows_both(measured,
     measured("m-one", 0.8)
     registry.promote(workspace, 1)
     assert decide(workspace, measured("m-two", 0.8)).standing == "as good and newer"
-    page = mlflow.MlflowClient().get_model_version(registry.MODEL, "2").description
+    page = mlflow.MlflowClient().get_model_version(registry.MODEL, "2").description or ""
     assert "product-encoder version 2: as good and newer" in page
     assert "| 1 | champion |" in page
 

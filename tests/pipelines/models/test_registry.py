@@ -126,7 +126,9 @@ def test_the_data_version_is_the_runs_dataset(register, workspace):
     import mlflow
 
     register("m-one")
-    run = mlflow.MlflowClient().get_run(mlflow.MlflowClient().get_model_version(registry.MODEL, "1").run_id)
+    client = mlflow.MlflowClient()
+    run = client.get_run(client.get_model_version(registry.MODEL, "1").run_id or "")
+    assert run.inputs
     (logged,) = run.inputs.dataset_inputs
     assert (logged.dataset.digest, logged.tags[0].value) == ("d1", "training")
 

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from photoproof import Verdict
+from photoproof.verdict import Outcome
 from pipelines import database, registry
 from pipelines.shadow import Asked, Shadow, claims, shadow, write_report
 from pipelines.workspace import Settings
@@ -27,7 +28,7 @@ def put_claims(workspace, picture, count: int, at: datetime | None = None) -> No
     engine.dispose()
 
 
-def verdict(outcome: str, probability: float, model_id: str) -> Verdict:
+def verdict(outcome: Outcome, probability: float, model_id: str) -> Verdict:
     scores = {"similarity": 0.5, "distance": 1.0, "probability": probability, "accept_at": 0.9, "reject_at": 0.5}
     names = {"model_name": "product-encoder", "model_version": 1, "original_sha256": "", "photo_sha256": ""}
     return Verdict(outcome=outcome, **scores, **names, model_id=model_id, reason=f"probability {probability}")
