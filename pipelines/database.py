@@ -142,6 +142,52 @@ quarantine = sa.Table(
     sa.CheckConstraint("role IN ('original', 'photo')", name="role_is_known"),
 )
 
+embeddings = sa.Table(
+    "embeddings",
+    metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),  # of a picture: an original, or a photo that looks like another
+    sa.Column("model_id", sa.Text, primary_key=True),
+    sa.Column("vector", sa.LargeBinary),  # float32 [D], little-endian
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("glance", sa.LargeBinary),  # uint8 [32, 32, 3]: finds a photo that is a copy of it
+    sa.Column("trouble", sa.Text),  # why there is no vector
+    _written("at"),
+    sa.CheckConstraint("(vector IS NULL) = (trouble IS NOT NULL)", name="a_vector_or_why_not"),
+)
+
+audits = sa.Table(
+    "audits",
+    metadata,
+    sa.Column("photo_id", sa.Text, sa.ForeignKey("photos.photo_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("model_id", sa.Text, primary_key=True),  # "" for an identical, which is one for all models
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("claimed_product_id", sa.Text, nullable=False),
+    sa.Column("photo_sha256", sa.Text, nullable=False),
+    sa.Column("original_sha256", sa.Text),  # a product may have no original yet
+    sa.Column("verdict_id", sa.Integer, sa.ForeignKey("verdicts.verdict_id", ondelete="CASCADE"), unique=True),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("perceptual_hash", sa.Text),  # 16 hex digits
+    sa.Column("nearest", sa.Text),  # JSON: [[product_id, cosine], ...], the nearest first
+    sa.Column("sampled", sa.Boolean, nullable=False),  # drawn by hash, whatever its outcome: for the live rates
+    sa.Column("to_person", sa.Text),  # why a person is to look at it
+    _written("at"),
+    sa.CheckConstraint("state IN ('verified', 'identical', 'refused')", name="state_is_known"),
+    sa.CheckConstraint("(state = 'refused') = (verdict_id IS NULL)", name="refused_has_no_verdict"),
+    sa.CheckConstraint("to_person IN ('review', 'identical', 'sample')", name="why_is_known"),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("decision_id", sa.Integer, primary_key=True),  # a photo's last one counts
+    sa.Column("photo_id", sa.Text, sa.ForeignKey("photos.photo_id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("product_id", sa.Text),  # NULL: not what was claimed; which it is, nobody said
+    sa.Column("claimed_product_id", sa.Text),
+    sa.Column("who", sa.Text, nullable=False),
+    _written("at"),
+)
+
 
 def connect(url: str) -> Engine:
     """Open the database at a SQLAlchemy URL, SQLite or PostgreSQL, and make the tables that it lacks.

@@ -169,6 +169,20 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What `photoproof audit` gives to people, and what it tells them."""
+
+    sample_share: float = 0.01
+    """Share of all verdicts, drawn by a hash of model and photo, that a person looks at too: for the live rates."""
+    confidence: float = 0.95
+    """Of the live rates' intervals."""
+    duplicate_distance: int = 4
+    """Bits of 64 in which the perceptual hashes of two photos may differ for them to count as one picture."""
+    shown: int = 48
+    """Pairs on each contact sheet of the report, at most; 0: all."""
+
+
+@dataclass(frozen=True)
 class Schedules:
     """When `photoproof flows serve` starts each flow by itself, as cron lines; an empty one: only when asked."""
 
@@ -189,6 +203,7 @@ class Params:
     evaluate: Evaluate = field(default_factory=Evaluate)
     export: Export = field(default_factory=Export)
     candidate: Candidate = field(default_factory=Candidate)
+    audit: Audit = field(default_factory=Audit)
     schedules: Schedules = field(default_factory=Schedules)
 
 

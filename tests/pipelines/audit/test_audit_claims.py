@@ -1,0 +1,158 @@
+"""The audit of claims on a real model server: one outcome each, whatever the pictures, the model or the database."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+
+from photoproof import Verifier
+from pipelines.database import audits, embeddings, photos, products, transaction, verdicts
+from pipelines.lock import WorkspaceBusy, only_one
+from pipelines.replay import NEEDED
+
+
+def saved(picture: Image.Image, form: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    picture.save(out, form)
+    return out.getvalue()
+
+
+def test_every_claim_has_one_verdict_with_all_that_a_replay_needs(claimed):
+    found = claimed.audit()
+    assert sum(found.outcomes.values()) == 40
+    rows = claimed.rows(verdicts)
+    assert len({row["photo_id"] for row in rows}) == len(rows) == 40
+    assert all(row[name] for row in rows for name in (*NEEDED, "model_name", "model_version", "reason"))
+
+
+def test_a_verdict_is_what_the_client_says_of_the_two_pictures(claimed):
+    claimed.audit()
+    row = next(row for row in claimed.rows(verdicts) if row["photo_id"] == "photo-3-2")
+    with Verifier(claimed.server) as verifier:
+        said = verifier.verify(claimed.original(4), claimed.photo(3, 2))
+    assert (row["outcome"], row["model_id"]) == (said.outcome, said.model_id)
+    assert (row["original_sha256"], row["photo_sha256"]) == (said.original_sha256, said.photo_sha256)
+    assert row["probability"] == pytest.approx(said.probability, abs=1e-4)
+
+
+def test_an_audit_with_nothing_new_asks_nothing(claimed):
+    claimed.audit()
+    before = claimed.rows(verdicts)
+    assert claimed.audit().outcomes == {}
+    assert claimed.rows(verdicts) == before
+
+
+def test_photos_without_a_claim_are_not_audited(catalogue):
+    catalogue.add_photo("known", None, catalogue.photo(1, 1), product_id="p1", label_source="import")
+    assert catalogue.audit().outcomes == {}
+    assert catalogue.rows(audits) == []
+
+
+def test_a_copy_of_the_original_goes_to_a_person_once_for_all_models(catalogue, copy_of):
+    catalogue.add_photo("same", "p1", catalogue.original(1))
+    catalogue.add_photo("resaved", "p2", copy_of(catalogue.original(2)))
+    assert catalogue.audit().outcomes == {"identical": 2}
+    with transaction(catalogue.engine) as connection:  # as under another model: no verdict of this one is there
+        assert connection.execute(sa.delete(verdicts).where(verdicts.c.model_id.is_not(None))).rowcount == 0
+    assert catalogue.audit().outcomes == {}
+    assert [(row["outcome"], row["model_id"]) for row in catalogue.rows(verdicts)] == [("identical", None)] * 2
+    assert {row["to_person"] for row in catalogue.rows(audits)} == {"identical"}
+
+
+def test_broken_pictures_are_all_accounted_for(claimed):
+    good = claimed.photo(1, 5)
+    huge = saved(Image.new("RGB", (60, 60)))
+    broken = {
+        "empty": b"",
+        "text": b"no picture at all",
+        "truncated": good[: len(good) // 2],
+        "header only": good[:20],
+        "tiny": saved(Image.new("RGB", (8, 8))),
+        "huge": huge[:16] + (60_000).to_bytes(4, "big") * 2 + huge[24:],
+        "floats": saved(Image.fromarray(np.zeros((64, 64), np.float32)), "TIFF"),
+    }
+    for name, image_bytes in broken.items():
+        claimed.add_photo(f"broken {name}", "p1", image_bytes)
+    claimed.add_photo("another sha256", "p1", good, sha256="0" * 64)
+    claimed.add_product("no original", None)
+    claimed.add_photo("of no original", "no original", good)
+    claimed.add_product("broken original", b"\xff\xd8\xff broken")
+    claimed.add_photo("of broken original", "broken original", good)
+    found = claimed.audit()
+    assert found.outcomes["refused"] == len(broken) + 3
+    assert sum(found.outcomes.values()) == len(claimed.rows(photos)) == len(claimed.rows(audits))
+    assert len(claimed.rows(verdicts)) + found.outcomes["refused"] == len(claimed.rows(photos))
+    assert claimed.outcome_of("broken text").startswith("refused: photo: ")
+    assert "has no original" in claimed.outcome_of("of no original")
+    assert claimed.outcome_of("of broken original").startswith("refused: the original of broken original: ")
+    assert "is not that of its bytes" in claimed.outcome_of("another sha256")
+    assert claimed.audit().outcomes == {}
+
+
+def test_a_refused_claim_is_audited_again_when_its_cause_is_gone(catalogue):
+    catalogue.add_product("new", None)
+    catalogue.add_photo("early", "new", catalogue.photo(1, 1))
+    assert catalogue.audit().outcomes == {"refused": 1}
+    with transaction(catalogue.engine) as connection:
+        row = {"image_bytes": catalogue.original(1), "sha256": hashlib.sha256(catalogue.original(1)).hexdigest()}
+        connection.execute(sa.update(products).where(products.c.product_id == "new").values(row))
+    assert "refused" not in catalogue.audit().outcomes
+    assert [row["state"] for row in catalogue.rows(audits)] == ["verified"]
+
+
+def test_originals_are_encoded_once_and_a_changed_one_anew(catalogue):
+    catalogue.audit()
+    assert len(catalogue.rows(embeddings)) == 10
+    changed = catalogue.photo(1, 3)
+    with transaction(catalogue.engine) as connection:
+        row = {"image_bytes": changed, "sha256": hashlib.sha256(changed).hexdigest()}
+        connection.execute(sa.update(products).where(products.c.product_id == "p1").values(row))
+    catalogue.add_photo("late", "p1", catalogue.photo(1, 4))
+    catalogue.audit()
+    verdict = catalogue.rows(verdicts)[0]
+    assert len([row for row in catalogue.rows(embeddings) if row["sha256"] != verdict["photo_sha256"]]) == 11
+    assert verdict["original_sha256"] == hashlib.sha256(changed).hexdigest()
+
+
+def test_a_mismatch_names_the_products_that_it_looks_like(claimed):
+    claimed.audit()
+    outcomes = {row["photo_id"]: row["outcome"] for row in claimed.rows(verdicts)}
+    named = {row["photo_id"]: json.loads(row["nearest"]) for row in claimed.rows(audits) if row["nearest"]}
+    assert set(named) == {photo for photo, outcome in outcomes.items() if outcome in ("mismatch", "review")}
+    with Verifier(claimed.server) as verifier:
+        vectors = np.stack([verifier.encode(claimed.original(product)).vector for product in range(10)])
+        photo_id, near = next(iter(named.items()))
+        product, shot = map(int, photo_id.split("-")[1:])
+        cosines = vectors @ verifier.encode(claimed.photo(product, shot)).vector
+    assert [one for one, _ in near] == [f"p{at}" for at in np.argsort(-cosines)[:3]]
+    assert [cosine for _, cosine in near] == pytest.approx(sorted(cosines, reverse=True)[:3], abs=1e-5)
+
+
+def test_the_same_share_of_verdicts_is_drawn_for_people_each_time(claimed):
+    claimed.audit(sample_share=0.5)
+    drawn = {row["photo_id"] for row in claimed.rows(audits) if row["sampled"]}
+    assert 5 < len(drawn) < 35
+    with transaction(claimed.engine) as connection:
+        connection.execute(sa.delete(audits))
+        connection.execute(sa.delete(verdicts))
+    claimed.audit(sample_share=0.5)
+    assert {row["photo_id"] for row in claimed.rows(audits) if row["sampled"]} == drawn
+
+
+def test_an_audit_changes_nothing_in_photos_and_so_no_truth(claimed):
+    before = claimed.rows(photos)
+    claimed.audit(sample_share=1.0)
+    assert claimed.rows(photos) == before
+
+
+def test_sqlite_takes_one_audit_at_a_time(claimed):
+    if claimed.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL's workers share the queue")
+    lock = Path(f"{claimed.engine.url.database}.audit.lock")
+    with only_one(lock), pytest.raises(WorkspaceBusy, match="another audit"):
+        claimed.audit()
