@@ -167,13 +167,14 @@ def _closing(workspace: Workspace, checkout: Path, right: int, seconds: float) -
     metrics = json.loads((workspace.reports / "evaluation" / "metrics.json").read_text())
     Console(width=120).print(metrics_table(metrics))
     where = os.path.relpath(workspace.root, checkout)
-    report, docs = (
+    report, table, docs = (
         os.path.relpath(workspace.reports / name, checkout)
-        for name in ("evaluation/report.html", "validation/data_docs/index.html")
+        for name in ("evaluation/report.html", "evaluation/table.md", "validation/data_docs/index.html")
     )
     _say(f"{right} of 10 right.")
     _say("Look further:")
     _say(f"  report     open {report}")
+    _say(f"  table      cat {table}")
     _say(f"  Data Docs  open {docs}")
     _say(f"  MLflow     PHOTOPROOF_WORKSPACE={where} .venv/bin/photoproof mlflow")
     _say(f"  Prefect    PHOTOPROOF_WORKSPACE={where} .venv/bin/photoproof prefect")
