@@ -164,7 +164,7 @@ def test_the_encoder_starts_from_the_weights_in_the_package() -> None:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's save_weights, not ours
 def test_any_keras_application_is_an_encoder_by_its_name(tmp_path: Path) -> None:
     """From a file here; without one Keras downloads its own."""
-    first = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=[64, 64, 3])
+    first = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=[64, 64, 3])  # pyright: ignore[reportArgumentType]
     first.save_weights(tmp_path / "first.weights.h5")
     settings = Train(image_size=64, latent_size=16, decoded_size=16, fixed_weight=1.0, fixed_size=4)
     settings = dataclasses.replace(settings, encoder="MobileNetV3Small", weights=str(tmp_path / "first.weights.h5"))
