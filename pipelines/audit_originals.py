@@ -87,6 +87,11 @@ def keep_embeddings(connection: Connection, rows: list[dict[str, Any]]) -> None:
         connection.execute(insert(embeddings, connection).on_conflict_do_nothing(), rows)
 
 
+def read_nearest(text: str | None) -> tuple[tuple[str, float], ...]:
+    """(product_id, cosine) as `name_nearest` keeps them, the nearest first."""
+    return tuple((product_id, cosine) for product_id, cosine in json.loads(text or "[]"))
+
+
 def name_nearest(engine: Engine, model_id: str) -> int:
     """Give every audited photo that this model has encoded its nearest products, by cosine; how many photos.
 

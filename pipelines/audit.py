@@ -1,0 +1,76 @@
+"""The audit flow: every claim is verified by the model that serves, and a report says what was found.
+
+    claims without a verdict --verify--> verdicts, audits --report--> reports/audit/index.html, a queue for people
+
+It may be killed at any point and started again; on PostgreSQL several may run at once (pipelines/audit_claims.py).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from pipelines import audit_report, database
+from pipelines.audit_claims import Audited, audit_claims
+from pipelines.workspace import Settings, Workspace
+from training.config import read_params
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit came to."""
+
+    outcomes: dict[str, int]
+    """Of the claims that this run audited."""
+    model_id: str
+    counts: dict[str, int]
+    """Of all claims in the database."""
+    waiting: int
+    warnings: tuple[str, ...]
+    report: str
+
+
+@flow(name="audit")
+def audit(root: Path, label: str = "stable") -> Audit:
+    """Verify every claim that has no verdict of the model that serves, and report.
+
+    Args:
+        root: the workspace.
+        label: which version at the model server answers.
+
+    Raises ServerUnavailable, ModelNotFound, WorkspaceBusy, BadInput: each with one line for a person.
+    """
+    workspace = Workspace(root)
+    return report(workspace, verify_claims(workspace, label))
+
+
+@task
+def verify_claims(workspace: Workspace, label: str) -> Audited:
+    """Ask the model server about every claim that is not done."""
+    share = read_params(workspace.params).audit.sample_share
+    engine = database.connect(workspace.database_url)
+    try:
+        found = audit_claims(engine, Settings().server, label, sample_share=share)
+    finally:
+        engine.dispose()
+    _say(str(found))
+    return found
+
+
+@task
+def report(workspace: Workspace, audited: Audited) -> Audit:
+    """Write the report and leave it where people look."""
+    found, page = audit_report.make_report(workspace)
+    for line in str(found).splitlines():
+        _say(line)
+    _say(f"report: {page}")
+    text = "\n".join(["# Audit", "", *(f"- {line}" for line in str(found).splitlines()), "", f"The report: `{page}`"])
+    create_markdown_artifact(text, key="audit", description=f"Model {audited.model_id}")
+    return Audit(audited.outcomes, audited.model_id, found.counts, found.waiting, tuple(found.warnings), str(page))
+
+
+def _say(line: str) -> None:
+    print(f"audit: {line}", flush=True)
+    get_run_logger().info(line)

@@ -1,0 +1,97 @@
+"""Commands for auditors: audit (with its report and its queue for people), and label."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.workspace import Workspace
+from training.errors import BadInput
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+audit = typer.Typer(help="Verify every claim of the product database, and report what was found.")
+
+
+@audit.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    label: Annotated[str, typer.Option(help="Which version at the model server answers.")] = "stable",
+    as_json: AsJson = False,
+) -> None:
+    """Verify every claim that has no verdict of the model that serves, and report what was found."""
+    if context.invoked_subcommand is not None:
+        return
+    from pipelines import database
+    from pipelines.prefect_server import prefect_api
+    from training.config import read_params
+
+    workspace = Workspace.here()
+    read_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
+    database.connect(workspace.database_url).dispose()
+    with prefect_api(workspace), contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        from pipelines.audit import audit as flow
+
+        outcome = flow(workspace.root, label)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False))
+
+
+@audit.command("report")
+def report(as_json: AsJson = False) -> None:
+    """Write the report anew, with the live error rates from people's decisions so far."""
+    from pipelines import audit_report
+
+    found, page = audit_report.make_report(Workspace.here())
+    typer.echo(audit_report.as_json(found) if as_json else f"{found}\nreport: {page}")
+
+
+@audit.command("queue")
+def queue(as_json: AsJson = False) -> None:
+    """List the photos that wait for a person: reviews, copies of originals, and a share drawn from all verdicts."""
+    from pipelines.database import connect
+    from pipelines.label import waiting
+
+    engine = connect(Workspace.here().database_url)
+    count = 0
+    try:
+        for one in waiting(engine):
+            typer.echo(json.dumps(dataclasses.asdict(one), default=str, ensure_ascii=False) if as_json else str(one))
+            count += 1
+    finally:
+        engine.dispose()
+    if not as_json:
+        typer.echo(f"{count:,} photos wait: `photoproof label PHOTO PRODUCT`, or `--wrong` where none is known")
+
+
+def label(
+    photo: Annotated[str | None, typer.Argument(metavar="PHOTO", help="The photo's id.")] = None,
+    product: Annotated[str | None, typer.Argument(metavar="PRODUCT", help="The product that it shows.")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="It does not show what it claims.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Many at once: photo_id, product_id (empty: the claim is wrong).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which product a photo shows: a person's decision, which the next ingest takes for the truth."""
+    from pipelines import label as labelling
+    from pipelines.database import connect
+
+    single = photo is not None and (product is not None) != wrong
+    if (csv is None) != single or (csv is not None and (photo or product or wrong)):
+        raise BadInput("label: say `photoproof label PHOTO PRODUCT`, `label PHOTO --wrong` or `label --csv FILE`")
+    decided = labelling.read_decisions(csv) if csv else [labelling.Decision(photo or "", product)]
+    engine = connect(Workspace.here().database_url)
+    try:
+        labelling.label(engine, decided)
+    finally:
+        engine.dispose()
+    wrongly = sum(1 for one in decided if one.product_id is None)
+    if as_json:
+        typer.echo(json.dumps({"labelled": len(decided) - wrongly, "wrong": wrongly}))
+    else:
+        typer.echo(f"label: {len(decided) - wrongly:,} photos labelled, {wrongly:,} claims called wrong")

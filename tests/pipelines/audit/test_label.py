@@ -1,0 +1,113 @@
+"""People's decisions become truths; a model's verdict never does."""
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from pipelines.database import audits, decisions, photos
+from pipelines.ingest import ingest
+from pipelines.label import Decision, label, read_decisions, waiting
+from training.errors import BadInput
+from training.manifest import read_manifest
+
+
+def truths(catalogue) -> dict[str, tuple[str | None, str | None]]:
+    return {row["photo_id"]: (row["product_id"], row["label_source"]) for row in catalogue.rows(photos)}
+
+
+@pytest.fixture
+def asked(catalogue):
+    """Three claims that nobody has decided."""
+    for name in ("a", "b", "c"):
+        catalogue.add_photo(name, "p1", catalogue.photo(1, ord(name) - 96))
+    return catalogue
+
+
+def test_a_decision_is_the_truth_that_the_next_ingest_uses_and_the_manifest_says_whose(asked, tmp_path):
+    label(asked.engine, [Decision("a", "p2")], who="ada")
+    ingest(asked.engine, tmp_path / "data", progress=False)
+    rows = read_manifest(tmp_path / "data" / "manifest.parquet").query("role == 'photo'")
+    assert rows[["picture_id", "product_id", "label_source"]].values.tolist() == [["a", "p2", "person"]]
+    (kept,) = asked.rows(decisions)
+    assert (kept["photo_id"], kept["product_id"], kept["claimed_product_id"], kept["who"]) == ("a", "p2", "p1", "ada")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_models_verdict_never_becomes_a_training_label(claimed, tmp_path, share):
+    claimed.add_photo("known", "p1", claimed.photo(1, 8), product_id="p1", label_source="import")
+    ingest(claimed.engine, tmp_path / "data", progress=False)
+    before = read_manifest(tmp_path / "data" / "manifest.parquet")
+    kept = truths(claimed)
+    claimed.audit(sample_share=share)
+    ingest(claimed.engine, tmp_path / "data", progress=False)
+    assert truths(claimed) == kept
+    assert read_manifest(tmp_path / "data" / "manifest.parquet").equals(before)
+    assert len(before.query("role == 'photo'")) == 1
+
+
+def test_wrong_gives_no_truth_and_takes_back_one_that_says_the_claim(asked):
+    asked.add_photo("imported", "p1", asked.photo(1, 7), product_id="p1", label_source="import")
+    asked.add_photo("other", "p1", asked.photo(1, 8), product_id="p3", label_source="import")
+    label(asked.engine, [Decision(name, None) for name in ("a", "imported", "other")])
+    found = truths(asked)
+    assert found["a"] == found["imported"] == (None, None)
+    assert found["other"] == ("p3", "import")
+
+
+@pytest.mark.parametrize(
+    ("decision", "says"),
+    [
+        (Decision("nobody", "p1"), "no photo 'nobody'"),
+        (Decision("b", "p77", "x.csv, line 3: "), r"x\.csv, line 3: .*no product 'p77'"),
+        (Decision("unclaimed", None), "claims no product"),
+    ],
+)
+def test_a_decision_that_can_not_be_is_refused_with_all_of_its_company(asked, decision, says):
+    asked.add_photo("unclaimed", None, asked.photo(2, 1))
+    with pytest.raises(BadInput, match=says):
+        label(asked.engine, [Decision("a", "p1"), decision])
+    assert truths(asked)["a"] == (None, None)
+    assert asked.rows(decisions) == []
+
+
+def test_many_decisions_come_from_a_csv_file(asked, tmp_path):
+    file = tmp_path / "decided.csv"
+    file.write_text("photo_id,product_id,remark\na,p1,\nb,,blurred\n")
+    assert [(one.photo_id, one.product_id) for one in read_decisions(file)] == [("a", "p1"), ("b", None)]
+    label(asked.engine, read_decisions(file))
+    assert truths(asked)["a"] == ("p1", "person")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("photo,product\n", "no column photo_id, product_id"), ("photo_id,product_id\na,p1\na,p2\n", "line 3: .*twice")],
+)
+def test_a_csv_file_that_is_none_is_one_line(tmp_path, text, says):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(BadInput, match=says):
+        read_decisions(tmp_path / "x.csv")
+
+
+def whys(engine: Engine) -> dict[str, str]:
+    return {one.photo_id: one.why for one in waiting(engine)}
+
+
+def test_reviews_copies_and_drawn_verdicts_wait_until_a_person_decides(claimed):
+    claimed.add_photo("copy", "p1", claimed.original(1))
+    claimed.audit(sample_share=1.0)
+    found = whys(claimed.engine)
+    assert len(found) == 41 and found["copy"] == "identical"
+    assert set(found.values()) >= {"identical", "sample"}
+    label(claimed.engine, [Decision("copy", None), Decision("photo-1-1", "p1")])
+    assert set(found) - set(whys(claimed.engine)) == {"copy", "photo-1-1"}
+
+
+def test_without_a_draw_no_match_and_no_mismatch_waits(claimed):
+    claimed.audit(sample_share=0.0)
+    assert not any(row["sampled"] for row in claimed.rows(audits))
+    assert set(whys(claimed.engine).values()) <= {"review"}
+
+
+def test_a_drawn_photo_does_not_tell_what_the_model_said(claimed):
+    claimed.audit(sample_share=1.0)
+    drawn = [one for one in waiting(claimed.engine) if one.why == "sample"]
+    assert drawn and not any(one.looks_like for one in drawn)
