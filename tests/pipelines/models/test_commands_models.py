@@ -65,15 +65,15 @@ def test_a_dry_run_lists_what_deploy_would_do(register, workspace, capsys):
     ]
 
 
-def test_deploy_as_json_is_one_object_on_stdout(register, workspace, capsys):
-    register("m-one")
+def test_deploy_as_json_is_one_object_on_stdout(register_real, workspace, capsys):
+    register_real()
     registry.promote(workspace, 1)
     models.deploy(as_json=True)
     assert json.loads(capsys.readouterr().out)["labels"] == {"stable": 1}
 
 
-def test_deploying_again_says_what_serves_and_that_nothing_is_to_do(register, workspace, capsys):
-    register("m-one")
+def test_deploying_again_says_what_serves_and_that_nothing_is_to_do(register_real, workspace, capsys):
+    register_real()
     registry.promote(workspace, 1)
     models.deploy()
     capsys.readouterr()
