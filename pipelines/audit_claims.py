@@ -37,6 +37,9 @@ CALLS = 8
 
 TIMEOUT_SECONDS = 30.0
 
+MOVES = 10
+"""How often the label may move to another model during one run: servers that disagree would keep it going for ever."""
+
 
 @dataclass(frozen=True)
 class Audited:
@@ -63,9 +66,10 @@ def audit_claims(
     On PostgreSQL several workers may run this at once. Killed at any point and started again, it goes on.
 
     Raises WorkspaceBusy where another audit works on the same SQLite, ServerUnavailable, DeadlineExceeded and
-    ModelNotFound; what was verified before is kept.
+    ModelNotFound, StaleEmbedding where the label keeps moving; what was verified before is kept.
     """
     outcomes: Counter[str] = Counter()
+    moves = 0
     with (
         _alone(engine),
         Verifier(server, label=label, timeout=TIMEOUT_SECONDS) as verifier,
@@ -77,6 +81,9 @@ def audit_claims(
                 embed_originals(engine, verifier, model_id, pool, progress=progress)
                 done, left = _one_pass(engine, verifier, model_id, pool, sample_share, outcomes, progress)
             except StaleEmbedding:  # the label has moved: all that is not done is asked of the model that serves now
+                moves += 1
+                if moves > MOVES:
+                    raise
                 continue
             if not done:
                 outcomes["unanswered"] += left

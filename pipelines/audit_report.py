@@ -28,7 +28,6 @@ from pipelines.workspace import Workspace
 from training import figures
 from training.config import Params, read_params
 from training.errors import BadInput
-from training.report import percent
 
 OUTCOMES = ("match", "mismatch", "review", "identical", "refused", "not audited")
 
@@ -162,7 +161,7 @@ def write_report(engine: Engine, found: Findings, folder: Path, shown: int, conf
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("audit.html.jinja")
-    text = page.render(found=found, outcomes=OUTCOMES, sheets=sheets, limit=limit, confidence=confidence, pct=percent)
+    text = page.render(found=found, outcomes=OUTCOMES, sheets=sheets, limit=limit, confidence=confidence, pct=_percent)
     for name, content in (("audit.json", as_json(found) + "\n"), ("index.html", text)):
         part = folder / f"{name}.part"
         part.write_text(content, encoding="utf-8")
@@ -173,6 +172,10 @@ def write_report(engine: Engine, found: Findings, folder: Path, shown: int, conf
 def as_json(found: Findings) -> str:
     """The findings, every row of them, for programs."""
     return json.dumps(dataclasses.asdict(found) | {"warnings": found.warnings}, indent=1, ensure_ascii=False)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def _outcomes(model_id: str) -> tuple[sa.ColumnElement[str], sa.FromClause]:

@@ -1,5 +1,6 @@
 """The audit of claims on a real model server: one outcome each, whatever the pictures, the model or the database."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,7 +11,10 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from photoproof import Verifier
+from photoproof import StaleEmbedding, Verifier
+from photoproof.pictures import prepare
+from pipelines.audit_judging import Claim, judge_or_error
+from pipelines.audit_originals import Original
 from pipelines.database import audits, embeddings, photos, products, transaction, verdicts
 from pipelines.lock import WorkspaceBusy, only_one
 from pipelines.replay import NEEDED
@@ -103,6 +107,25 @@ def test_a_refused_claim_is_audited_again_when_its_cause_is_gone(catalogue):
         connection.execute(sa.update(products).where(products.c.product_id == "new").values(row))
     assert "refused" not in catalogue.audit().outcomes
     assert [row["state"] for row in catalogue.rows(audits)] == ["verified"]
+
+
+def test_an_embedding_of_another_model_is_never_compared_with(claimed):
+    with Verifier(claimed.server) as verifier:
+        other = verifier.encode(claimed.original(1)).vector
+        right = verifier.verify(claimed.original(5), claimed.photo(5, 0))
+        with transaction(claimed.engine) as connection:
+            row = {"vector": other.tobytes(), "width": 96, "height": 80, "glance": bytes(3072), "model_id": "other"}
+            originals = [{"sha256": one["sha256"]} | row for one in claimed.rows(products)]
+            connection.execute(sa.insert(embeddings), originals)
+        claimed.audit()
+        stale = dataclasses.replace(verifier.encode(claimed.original(5)), model_id="other")
+        picture = prepare(claimed.original(5))
+        original = Original(picture.sha256, stale, picture, None)
+        claim = Claim("photo-5-0", "p5", right.photo_sha256, picture.sha256, claimed.photo(5, 0), original)
+        assert isinstance(judge_or_error(verifier, "other", claim, 0.0), StaleEmbedding)
+    verdict = next(row for row in claimed.rows(verdicts) if row["photo_id"] == "photo-5-0")
+    assert verdict["probability"] == pytest.approx(right.probability, abs=1e-4)
+    assert {row["model_id"] for row in claimed.rows(verdicts)} == {right.model_id}
 
 
 def test_originals_are_encoded_once_and_a_changed_one_anew(catalogue):
