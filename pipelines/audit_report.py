@@ -52,7 +52,7 @@ class Row:
         if not self.nearest:
             return ""
         first = self.nearest[0][0]
-        return "nearest is the claimed one" if first == self.claimed_product_id else f"looks like {first}"
+        return "nearest to it" if first == self.claimed_product_id else f"looks like {first}"
 
 
 @dataclass(frozen=True)
