@@ -35,7 +35,7 @@ PARAMS: dict[str, dict] = {
     "split": {"salt": "six-0", "validation": 0.3, "test": 0.3, "new_products": 0.34},
     "validate": {"workers": 2},
     "train": {"epochs": 4, "products_per_step": 4, "latent_size": 32, "validate_every": 0},
-    "evaluate": {"bootstrap": 20},
+    "evaluate": {"bootstrap": 20, "baseline_epochs": 1},
     "export": {"max_pixels": 25_000_000},
     "candidate": {"min_auc": 0.0, "min_new_auc": 0.0, "max_eer": 1.0, "min_share_decided": 0.0},
 }
@@ -180,7 +180,7 @@ def test_the_catalogue_picture_itself_is_identical(trained: Workspace, server: s
 
 
 def test_a_model_left_by_hand_is_registered_and_its_version_is_the_next(copied: Workspace) -> None:
-    turned = PARAMS | {"evaluate": {"bootstrap": 20, "prior_match": 0.5}}
+    turned = PARAMS | {"evaluate": PARAMS["evaluate"] | {"prior_match": 0.5}}
     copied.params.write_text(yaml.safe_dump(turned))
     dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
     subprocess.run(dvc, cwd=copied.root, env=stages.stage_environment(copied), check=True, capture_output=True)
