@@ -7,7 +7,6 @@ from datetime import datetime
 
 import pandas as pd
 import pyarrow.parquet as pq
-import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc_data.hashfile.hash_info import HashInfo
@@ -168,9 +167,8 @@ def checkout(workspace: Workspace, version: Version) -> None:
 
 
 def _version(workspace: Workspace, commit: str, at: str, message: str) -> Version:
-    out = yaml.safe_load(_git(workspace, "show", f"{commit}:data.dvc"))["outs"][0]
-    md5 = out["md5"].removesuffix(".dir")
-    return Version(commit, datetime.fromisoformat(at), md5, out.get("nfiles", 1), out.get("size", 0), message)
+    data = versions.parse_version(_git(workspace, "show", f"{commit}:data.dvc"))
+    return Version(commit, datetime.fromisoformat(at), data.md5, data.files, data.bytes, message)
 
 
 def _by_id(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:

@@ -35,9 +35,12 @@ class DataVersion:
 def read_version(workspace: Workspace) -> DataVersion | None:
     """What data.dvc says now, None where there is no data.dvc."""
     path = workspace.root / "data.dvc"
-    if not path.is_file():
-        return None
-    out = yaml.safe_load(path.read_text())["outs"][0]
+    return parse_version(path.read_text()) if path.is_file() else None
+
+
+def parse_version(text: str) -> DataVersion:
+    """What the contents of a data.dvc say."""
+    out = yaml.safe_load(text)["outs"][0]
     return DataVersion(out["md5"].removesuffix(".dir"), out.get("nfiles", 1), out.get("size", 0))
 
 
