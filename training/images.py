@@ -8,7 +8,7 @@ NO_LIMIT = 2**62
 _RATIOS = (1, 2, 4, 8)
 _AT_ONCE = 2
 """Pictures decoded at a time: each may take a few hundred megabytes on the way."""
-_PIECE = 2**18  # pixels
+_STRIP = 2**18  # pixels
 
 
 def decode(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
@@ -46,17 +46,9 @@ def decode_within(image_bytes: tf.Tensor, size: int, max_pixels: int, transparen
     jpeg = [lambda ratio=ratio: _jpeg(image_bytes, ratio) for ratio in _RATIOS]
     png = [lambda: tf.io.decode_png(image_bytes, channels=3)]
     if transparency:
-        png.append(lambda: _png_on_white(image_bytes))
+        png.append(lambda: _png_on_white(image_bytes, size))
     picture = tf.switch_case(kind, [*jpeg, *png])
-    # tf.image.resize, without its float copy: a picture of max_pixels takes a fourth of the memory in bytes.
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=picture[tf.newaxis],
-        size=[size, size],
-        scale=float(size) / tf.cast(tf.shape(picture)[:2], tf.float32),
-        translation=[0.0, 0.0],
-        kernel_type="triangle",
-        antialias=True,
-    )[0]
+    resized = _resize(picture, size, size)
     return tf.clip_by_value(resized / 255.0, 0.0, 1.0)
 
 
@@ -133,18 +125,38 @@ def _may_be_transparent(png: tf.Tensor) -> tf.Tensor:
     return (colour_type == b"\x04") | (colour_type == b"\x06") | named
 
 
-def _png_on_white(image_bytes: tf.Tensor) -> tf.Tensor:
-    """A transparent PNG as uint8 [H, W, 3], worked on piece by piece: as floats it would be six times as large."""
+def _png_on_white(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
+    """A transparent PNG as uint8 [H, at most size, 3]: a strip at a time is laid on white and made as narrow as asked.
+
+    Whole, and on white beside that, a picture would take three times the memory.
+    """
     picture = tf.io.decode_png(image_bytes, channels=4)
-    pixels = tf.reshape(picture, [-1, 4])
-    count = tf.shape(pixels)[0]
-    starts = tf.range(0, count, _PIECE)
+    height, width = tf.unstack(tf.shape(picture)[:2])
+    narrow = tf.minimum(width, size)
+    starts = tf.range(0, height, tf.maximum(1, _STRIP // width))
 
-    def on_white(at: tf.Tensor, pieces: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        piece = tf.cast(pixels[starts[at] : starts[at] + _PIECE], tf.float32)
-        piece = 255.0 + (piece[:, :3] - 255.0) * (piece[:, 3:] / 255.0)
-        return at + 1, pieces.write(at, tf.cast(tf.round(piece), tf.uint8))
+    def on_white(at: tf.Tensor, strips: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        strip = tf.cast(picture[starts[at] : starts[at] + tf.maximum(1, _STRIP // width)], tf.float32)
+        strip = 255.0 + (strip[..., :3] - 255.0) * (strip[..., 3:] / 255.0)
+        strip = _resize(strip, tf.shape(strip)[0], narrow)
+        return at + 1, strips.write(at, tf.cast(tf.round(strip), tf.uint8))
 
-    pieces = tf.TensorArray(tf.uint8, tf.size(starts), infer_shape=False, element_shape=[None, 3])
-    _, pieces = tf.while_loop(lambda at, _: at < tf.size(starts), on_white, (0, pieces), parallel_iterations=1)
-    return tf.reshape(pieces.concat(), tf.concat([tf.shape(picture)[:2], [3]], 0))
+    strips = tf.TensorArray(tf.uint8, tf.size(starts), infer_shape=False, element_shape=[None, None, 3])
+    _, strips = tf.while_loop(lambda at, _: at < tf.size(starts), on_white, (0, strips), parallel_iterations=1)
+    return strips.concat()
+
+
+def _resize(picture: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
+    """Float32 [height, width, 3] in [0, 255], as tf.image.resize with antialias does it, without its copy as floats.
+
+    A picture of max_pixels takes a fourth of the memory in bytes.
+    """
+    size = tf.stack([height, width])
+    return tf.raw_ops.ScaleAndTranslate(
+        images=picture[tf.newaxis],
+        size=size,
+        scale=tf.cast(size, tf.float32) / tf.cast(tf.shape(picture)[:2], tf.float32),
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
