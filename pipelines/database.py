@@ -142,6 +142,20 @@ quarantine = sa.Table(
     sa.CheckConstraint("role IN ('original', 'photo')", name="role_is_known"),
 )
 
+quarantine_decisions = sa.Table(
+    "quarantine_decisions",
+    metadata,
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.Column("picture_id", sa.Text, primary_key=True),
+    sa.Column("sha256", sa.Text, primary_key=True),  # a picture whose bytes change is looked at anew
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),  # why it was set aside
+    sa.Column("who", sa.Text, nullable=False),
+    _written("at"),
+    sa.CheckConstraint("role IN ('original', 'photo')", name="role_is_known"),
+    sa.CheckConstraint("decision IN ('released', 'deleted')", name="decision_is_known"),
+)
+
 embeddings = sa.Table(
     "embeddings",
     metadata,
@@ -185,6 +199,13 @@ decisions = sa.Table(
     sa.Column("product_id", sa.Text),  # NULL: not what was claimed; which it is, nobody said
     sa.Column("claimed_product_id", sa.Text),
     sa.Column("who", sa.Text, nullable=False),
+    _written("at"),
+)
+
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),  # of a picture that was removed for good: no import brings it back
     _written("at"),
 )
 

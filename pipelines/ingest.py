@@ -25,6 +25,7 @@ from tqdm import tqdm
 from photoproof.errors import InvalidImage
 from photoproof.pictures import upright
 from pipelines.database import photos, products, snapshot
+from pipelines.quarantine import is_deleted, write_released
 from training.errors import BadInput
 from training.manifest import SCHEMA, write_manifest
 
@@ -48,6 +49,8 @@ class IngestReport:
     products_without_original: tuple[str, ...]
     same_original: tuple[tuple[str, ...], ...]
     """Product ids whose originals are the same bytes."""
+    photos_deleted: int = 0
+    """Photos left out because a person deleted them in quarantine."""
 
     def __str__(self) -> str:
         said = (
@@ -56,6 +59,8 @@ class IngestReport:
         )
         if self.photos_without_truth:
             said += f", {self.photos_without_truth:,} photos without a truth left out"
+        if self.photos_deleted:
+            said += f", {self.photos_deleted:,} photos that were deleted in quarantine left out"
         if self.products_without_original:
             said += (
                 f", {len(self.products_without_original):,} products without an original left out with their "
@@ -93,6 +98,7 @@ def ingest(engine: Engine, data: Path, *, progress: bool = True) -> IngestReport
                     rows += [entry.row for entry in entries]
                     bar.update(len(batch))
         report = _report(connection, rows, written)
+        write_released(connection, data)
     write_manifest(pa.Table.from_pylist(rows, schema=SCHEMA), data / MANIFEST)
     return IngestReport(**report, removed=_remove_others(data, {row["path"] for row in rows}))
 
@@ -178,7 +184,7 @@ def _originals() -> sa.Select[*tuple[Any, ...]]:
         products.c.category,
         products.c.sha256,
         sa.func.length(products.c.image_bytes).label("bytes"),
-    ).where(products.c.image_bytes.is_not(None))
+    ).where(_has_original())
 
 
 def _labelled_photos() -> sa.Select[*tuple[Any, ...]]:
@@ -196,8 +202,13 @@ def _labelled_photos() -> sa.Select[*tuple[Any, ...]]:
             sa.func.length(photos.c.image_bytes).label("bytes"),
         )
         .join(products, photos.c.product_id == products.c.product_id)
-        .where(products.c.image_bytes.is_not(None))
+        .where(_has_original(), ~is_deleted("photo", photos.c.sha256))
     )
+
+
+def _has_original() -> sa.ColumnElement[bool]:
+    """One that nobody deleted in quarantine."""
+    return products.c.image_bytes.is_not(None) & ~is_deleted("original", products.c.sha256)
 
 
 def _count(connection: Connection) -> int:
@@ -236,10 +247,12 @@ def _report(connection: Connection, rows: list[dict[str, Any]], written: int) ->
     groups = (
         tuple(picture_id for _, picture_id in group) for _, group in itertools.groupby(originals, lambda pair: pair[0])
     )
-    lacking = products.c.image_bytes.is_(None)
+    lacking = ~_has_original()
     unlabelled = sa.select(sa.func.count()).select_from(photos).where(photos.c.product_id.is_(None))
     labelled = photos.join(products, photos.c.product_id == products.c.product_id)
     orphaned = sa.select(sa.func.count()).select_from(labelled).where(lacking)
+    deleted = sa.select(sa.func.count()).select_from(labelled)
+    deleted = deleted.where(_has_original(), is_deleted("photo", photos.c.sha256))
     return {
         "originals": len(originals),
         "photos": len(rows) - len(originals),
@@ -247,6 +260,7 @@ def _report(connection: Connection, rows: list[dict[str, Any]], written: int) ->
         "kept": len(rows) - written,
         "photos_without_truth": connection.scalar(unlabelled),
         "photos_without_original": connection.scalar(orphaned),
+        "photos_deleted": connection.scalar(deleted),
         "products_without_original": tuple(sorted(connection.scalars(sa.select(products.c.product_id).where(lacking)))),
         "same_original": tuple(group for group in groups if len(group) > 1),
     }

@@ -1,0 +1,41 @@
+"""Pictures that a person let out of quarantine: data/released.csv, part of the data version like the pictures."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+FILE = "released.csv"
+COLUMNS = ("role", "picture_id", "sha256", "who", "at")
+
+NO_PICTURE = "does not decode"
+NO_FORMAT = "neither JPEG nor PNG"
+NO_ORIGINAL = "the original of its product"
+"""How reasons begin that no person's word can mend: training would stumble over the picture."""
+
+
+def read_released(data: Path) -> dict[tuple[str, str, str], str]:
+    """Who let a picture in, by (role, picture_id, sha256); empty where data/ has no such file."""
+    try:
+        with (data / FILE).open(newline="", encoding="utf-8") as file:
+            return {(row["role"], row["picture_id"], row["sha256"]): row["who"] for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        return {}
+
+
+def write_released(rows: Iterable[Mapping[str, object]], data: Path) -> None:
+    """Write the file, a row of COLUMNS each, or remove it where there is none to write."""
+    rows, path = list(rows), data / FILE
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    part = path.with_name(f"{FILE}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+
+
+def can_release(reason: str) -> bool:
+    """Whether a person may let in what was set aside for this reason."""
+    return not any(part.startswith((NO_PICTURE, NO_FORMAT, NO_ORIGINAL)) for part in reason.split("; "))
