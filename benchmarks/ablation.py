@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from training.autoencoder import FACTS
 from training.config import Params, read_params
 from training.errors import BadInput
 from training.tracking import tracking_uri
@@ -151,6 +152,8 @@ def _trained_and_evaluated(root: Path, folder: Path, params: Params) -> Outcome:
     there = _model_of(root, params)
     if there:
         shutil.copytree(there, folder / "models/autoencoder", dirs_exist_ok=True)
+        facts = json.loads((there / FACTS).read_text()) | {"train": dataclasses.asdict(params.train)}
+        (folder / "models/autoencoder" / FACTS).write_text(json.dumps(facts))
     started = time.monotonic()
     for stage in ("evaluate",) if there else ("train", "evaluate"):
         command = [sys.executable, "-m", f"training.{stage}"]
@@ -169,10 +172,20 @@ def _figure(metrics: dict[str, Any], group: str, key: str) -> float:
 
 
 def _model_of(root: Path, params: Params) -> Path | None:
-    """A model that these params for training have made already, in the workspace or in another row."""
-    wanted = dataclasses.asdict(params.train)
-    for facts in [root / "models/autoencoder/autoencoder.json", *root.glob(".photoproof/ablation/*/models/*/*.json")]:
-        if facts.name == "autoencoder.json" and facts.is_file() and json.loads(facts.read_text())["train"] == wanted:
+    """A model that these params for training have made already, in the workspace or in another row.
+
+    One with another fixed_weight will do, for that enters no gradient; 0 builds another network.
+    """
+
+    def made_by(train: dict[str, Any]) -> dict[str, Any]:
+        return train | {"fixed_weight": train["fixed_weight"] > 0}
+
+    wanted = made_by(dataclasses.asdict(params.train))
+    for facts in [
+        root / "models/autoencoder" / FACTS,
+        *root.glob(f".photoproof/ablation/*/models/autoencoder/{FACTS}"),
+    ]:
+        if facts.is_file() and made_by(json.loads(facts.read_text())["train"]) == wanted:
             return facts.parent
     return None
 
