@@ -144,7 +144,7 @@ def beside(
         model = folder / name / registry.ARTIFACT
         if not model.is_dir():
             model = registry.download(workspace, number, folder / name)
-        found = registry.download_evidence(workspace, number, folder / name)
+        found = registry.download_part(workspace, number, registry.EVIDENCE, folder / name)
         models.append(model)
         kept.append(found and evidence.read(found, registry.read_facts(model)))
     pictures = registry.golden_pictures(models[0])

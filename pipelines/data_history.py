@@ -13,7 +13,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
-from pipelines import versions
+from pipelines import forgotten, versions
 from pipelines.ingest import MANIFEST
 from pipelines.workspace import Workspace
 from training.errors import BadInput
@@ -83,6 +83,10 @@ def find(workspace: Workspace, name: str) -> Version:
     known = log(workspace)
     wanted = name.removeprefix(TAG)
     by_md5 = {one.md5: one for one in known if len(wanted) >= 4 and one.md5.startswith(wanted)}
+    if not by_md5:  # one that took a version's place when a picture was forgotten
+        ledger = forgotten.read(workspace)
+        followed = {one.md5: one for one in known if len(wanted) >= 4}
+        by_md5 = {md5: one for md5, one in followed.items() if forgotten.successor(ledger, md5).startswith(wanted)}
     if len(by_md5) > 1:
         raise BadInput(f"{name} begins more than one data version: {', '.join(md5[:16] for md5 in by_md5)}")
     if by_md5:
@@ -98,13 +102,17 @@ def find(workspace: Workspace, name: str) -> Version:
 
 
 def pictures(workspace: Workspace, version: Version) -> pd.DataFrame:
-    """The manifest of a version, from DVC's cache or a remote. Raises BadInput where neither has it."""
+    """The manifest of a version, from DVC's cache or a remote; without what was forgotten since.
+
+    Raises BadInput where neither has it.
+    """
     versions.ensure_store(workspace)
+    md5 = forgotten.successor(forgotten.read(workspace), version.md5)
     with Repo(os.fspath(workspace.root)) as repo:
         for remote in (None, versions.STORE, "sample"):
             try:
                 odb = repo.cache.local if remote is None else repo.cloud.get_remote_odb(remote, "data")
-                tree = Tree.load(odb, HashInfo("md5", f"{version.md5}.dir"))
+                tree = Tree.load(odb, HashInfo("md5", f"{md5}.dir"))
                 oid = next(entry["md5"] for entry in tree.as_list() if entry["relpath"] == MANIFEST)
                 with odb.fs.open(odb.oid_to_path(oid), "rb") as file:
                     return pq.read_table(file).to_pandas()
@@ -153,17 +161,25 @@ def commit(workspace: Workspace, version: versions.DataVersion, after: pd.DataFr
     message = f"Data version {version.md5[:12]}: {difference(before, after)}"
     made = versions.commit(workspace, ["data.dvc"], message)
     if made:
-        _git(workspace, "tag", "--force", f"{TAG}{version.md5[:12]}", made)
+        tag(workspace, version.md5, made)
     return made
 
 
-def checkout(workspace: Workspace, version: Version) -> None:
-    """Bring data.dvc and data/ to a version; git's HEAD stays where it is."""
+def tag(workspace: Workspace, md5: str, commit: str) -> None:
+    """Tag the commit that made a version."""
+    _git(workspace, "tag", "--force", f"{TAG}{md5[:12]}", commit)
+
+
+def checkout(workspace: Workspace, version: Version) -> versions.DataVersion:
+    """Bring data.dvc and data/ to a version, without what was forgotten since; git's HEAD stays where it is."""
     said = _git(workspace, "show", f"{version.commit}:data.dvc")
     part = workspace.root / "data.dvc.part"
     part.write_text(said)
     part.replace(workspace.root / "data.dvc")
     versions.pull_data(workspace)
+    found = versions.read_version(workspace)
+    assert found is not None, "pull_data refuses a workspace without data.dvc"
+    return found
 
 
 def _version(workspace: Workspace, commit: str, at: str, message: str) -> Version:

@@ -48,6 +48,12 @@ def gather(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
     pictures = assign_splits(read_manifest(accepted), split)
     folder.mkdir(parents=True)
     columns = ["role", "picture_id", "product_id", "category", "sha256", "known", "split"]
+    cohort = reports.parent / "models" / "decision" / "cohort.npz"
+    if cohort.is_file():
+        with np.load(cohort) as arrays:
+            against = pictures.product_id.isin(arrays["product_ids"])
+        pictures["cohort"] = against & (pictures.role == "original")
+        columns.append("cohort")
     pictures[columns].to_parquet(folder / PICTURES, index=False, compression="zstd")
     pairs = pd.read_parquet(evaluated)
     pairs[pairs.split == "test"].to_parquet(folder / PAIRS, index=False, compression="zstd")

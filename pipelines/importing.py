@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 from tqdm import tqdm
 
-from pipelines.database import photos, products, transaction
+from pipelines.database import forgotten, photos, products, transaction
 from pipelines.import_rows import CATALOGUE, PHOTOS, Refused, Row, check_file, read_rows
 from training.errors import BadInput
 
@@ -139,7 +139,7 @@ def _stored(engine: Engine, rows: list[Row], store: Callable[[Connection, list[R
 
 def _store_products(connection: Connection, rows: list[Row]) -> _Outcome:
     there = _there(connection, products, rows)
-    outcome = _Outcome()
+    outcome, rows = _without_forgotten(connection, rows)
     for row in rows:
         values = {
             "product_id": row.id,
@@ -155,7 +155,7 @@ def _store_products(connection: Connection, rows: list[Row]) -> _Outcome:
 def _store_photos(connection: Connection, rows: list[Row]) -> _Outcome:
     there = _there(connection, photos, rows)
     known = _known_products(connection, rows)
-    outcome = _Outcome()
+    outcome, rows = _without_forgotten(connection, rows)
     for row in rows:
         named = [(column, row.fields.get(column)) for column in PHOTOS.one_of]
         unknown = [f"{column} {name!r} is not in the catalogue" for column, name in named if name and name not in known]
@@ -183,6 +183,21 @@ def _store_photos(connection: Connection, rows: list[Row]) -> _Outcome:
         _sort_in(outcome, row, values, before)
     _write(connection, photos, outcome)
     return outcome
+
+
+def _without_forgotten(connection: Connection, rows: list[Row]) -> tuple[_Outcome, list[Row]]:
+    """The rows whose pictures were not removed for good, and an outcome that refuses the others."""
+    digests = [hashlib.sha256(row.image_bytes).hexdigest() for row in rows]
+    asked = sa.select(forgotten.c.sha256, forgotten.c.at).where(forgotten.c.sha256.in_(digests))
+    since = {found.sha256: found.at for found in connection.execute(asked)}
+    outcome, kept = _Outcome(), []
+    for row, digest in zip(rows, digests, strict=True):
+        if digest in since:
+            why = f"its picture was forgotten on {since[digest]:%Y-%m-%d} (`photoproof data forget`)"
+            outcome.refused.append((row, why))
+        else:
+            kept.append(row)
+    return outcome, kept
 
 
 def _there(connection: Connection, table: sa.Table, rows: list[Row]) -> dict[str, dict[str, Any]]:

@@ -248,6 +248,7 @@ def _report(connection: Connection, rows: list[dict[str, Any]], written: int) ->
         tuple(picture_id for _, picture_id in group) for _, group in itertools.groupby(originals, lambda pair: pair[0])
     )
     lacking = ~_has_original()
+    named = products.c.name != ""  # what was forgotten has no name, and nobody waits for its original
     unlabelled = sa.select(sa.func.count()).select_from(photos).where(photos.c.product_id.is_(None))
     labelled = photos.join(products, photos.c.product_id == products.c.product_id)
     orphaned = sa.select(sa.func.count()).select_from(labelled).where(lacking)
@@ -261,7 +262,9 @@ def _report(connection: Connection, rows: list[dict[str, Any]], written: int) ->
         "photos_without_truth": connection.scalar(unlabelled),
         "photos_without_original": connection.scalar(orphaned),
         "photos_deleted": connection.scalar(deleted),
-        "products_without_original": tuple(sorted(connection.scalars(sa.select(products.c.product_id).where(lacking)))),
+        "products_without_original": tuple(
+            sorted(connection.scalars(sa.select(products.c.product_id).where(lacking, named)))
+        ),
         "same_original": tuple(group for group in groups if len(group) > 1),
     }
 

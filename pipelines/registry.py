@@ -137,8 +137,8 @@ def download(workspace: Workspace, version: int, folder: Path) -> Path:
         return _fetch(version, ARTIFACT, folder)
 
 
-def download_evidence(workspace: Workspace, version: int, folder: Path) -> Path | None:
-    """What the version was judged by (pipelines/evidence.py), fetched into `folder`; None where it keeps none.
+def download_part(workspace: Workspace, version: int, part: str, folder: Path) -> Path | None:
+    """A file or folder of the version's artifacts, by its path, fetched into `folder`; None where it has none such.
 
     Raises VersionNotFound, RegistryUnreachable.
     """
@@ -146,10 +146,12 @@ def download_evidence(workspace: Workspace, version: int, folder: Path) -> Path 
         from mlflow.artifacts import list_artifacts
 
         _get(client, version)
-        kept = list_artifacts(artifact_uri=f"models:/{MODEL}/{version}/artifacts")
-        if not any(Path(one.path).name == EVIDENCE for one in kept):
-            return None
-        return _fetch(version, EVIDENCE, folder)
+        at = f"models:/{MODEL}/{version}/artifacts"
+        for name in part.split("/"):
+            if not any(Path(one.path).name == name for one in list_artifacts(artifact_uri=at)):
+                return None
+            at += f"/{name}"
+        return _fetch(version, part, folder)
 
 
 def all_versions(workspace: Workspace) -> list[Version]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from pipelines import forgotten
 from pipelines.workspace import Workspace
 from training.errors import BadInput
 
@@ -38,6 +39,14 @@ def read_version(workspace: Workspace) -> DataVersion | None:
     return parse_version(path.read_text()) if path.is_file() else None
 
 
+def committed(workspace: Workspace) -> str | None:
+    """The contents of data.dvc in HEAD, None where it has none."""
+    try:
+        return _git(workspace, "show", "HEAD:data.dvc")
+    except VersioningFailed:
+        return None
+
+
 def parse_version(text: str) -> DataVersion:
     """What the contents of a data.dvc say."""
     out = yaml.safe_load(text)["outs"][0]
@@ -56,7 +65,8 @@ def add_data(workspace: Workspace) -> DataVersion:
 def pull_data(workspace: Workspace) -> None:
     """Bring data/ to what data.dvc says, from the store, else from the committed remote.
 
-    Raises BadInput where neither has it.
+    Where pictures of that version were forgotten, data.dvc and data/ become the version without them. Raises BadInput
+    where neither remote has it.
     """
     version = read_version(workspace)
     if version is None:
@@ -64,6 +74,15 @@ def pull_data(workspace: Workspace) -> None:
             f"{workspace.root / 'data.dvc'} not found: run `photoproof import DIR`, then `photoproof ingest`"
         )
     ensure_store(workspace)
+    after = forgotten.successor(forgotten.read(workspace), version.md5)
+    if after != version.md5:
+        (workspace.root / "data.dvc").write_text(f"outs:\n- md5: {after}.dir\n  hash: md5\n  path: data\n")
+    _pull(workspace, version)
+    if after != version.md5:
+        _dvc(workspace, "add", "--quiet", "data")  # files and bytes of data.dvc
+
+
+def _pull(workspace: Workspace, version: DataVersion) -> None:
     try:
         _dvc(workspace, "checkout", "--quiet", "data.dvc")
     except VersioningFailed:

@@ -123,6 +123,34 @@ def checkout(version: Annotated[str, typer.Argument(help="Its md5's beginning, i
     workspace = Workspace.here()
     found = data_history.find(workspace, version)
     with stages.only_one(workspace):
-        data_history.checkout(workspace, found)
+        there = data_history.checkout(workspace, found)
     typer.echo(f"data/ is now {found}")
+    if there.md5 != found.md5:
+        typer.echo(f"without what was forgotten since: {there}")
     typer.echo("`photoproof retrain --no-ingest` trains on it; `git checkout data.dvc && dvc checkout` goes back")
+
+
+@data.command("forget")
+def forget(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A photo's or a product's id.")],
+    photo: Annotated[bool, typer.Option("--photo", help="It is a photo's id, where a product has it too.")] = False,
+    product: Annotated[bool, typer.Option("--product", help="It is a product's id: its photos go with it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a photo, or a product and its photos, for good: from the database, every version and every remote."""
+    from pipelines.forget import forget
+
+    if photo and product:
+        raise typer.BadParameter("one of --photo and --product, not both")
+    kind = "photo" if photo else "product" if product else None
+    found = forget(Workspace.here(), wanted, kind, really=yes)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        return
+    typer.echo(found)
+    if not yes:
+        typer.echo("nothing is changed yet: say --yes to do it; it can't be undone")
+        return
+    typer.echo("push the commit, and in every other clone run `git pull` and `photoproof data gc`")
+    typer.echo("reports/ and models/ here are as before: `photoproof retrain` makes them anew")

@@ -126,9 +126,9 @@ def folder(tmp_path: Path) -> ImportFolder:
     return ImportFolder(tmp_path / "import")
 
 
-@pytest.fixture
-def folder_maker(tmp_path: Path) -> Callable[[str], ImportFolder]:
-    return lambda name: ImportFolder(tmp_path / name)
+@pytest.fixture(scope="session")
+def folder_maker() -> Callable[[Path], ImportFolder]:
+    return ImportFolder
 
 
 def _binaries(base: Path) -> Path:

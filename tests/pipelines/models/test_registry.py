@@ -134,7 +134,7 @@ def test_the_data_version_is_the_runs_dataset(register, workspace):
 
 
 def test_a_version_keeps_its_held_out_pairs_and_which_pictures_trained(measured, workspace, tmp_path):
-    kept = registry.download_evidence(workspace, measured("m-one", 0.8).version, tmp_path / "kept")
+    kept = registry.download_part(workspace, measured("m-one", 0.8).version, registry.EVIDENCE, tmp_path / "kept")
     assert kept is not None
     assert set(pd.read_parquet(kept / "pairs.parquet").split) == {"test"}
     assert {"train", "test"} <= set(pd.read_parquet(kept / "pictures.parquet").split)
