@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines.drawing.products import PRODUCTS
 from pipelines.drawing.shapes import draw
 from training.autoencoder import build
-from training.calibrate import Decision
+from training.calibrate import Cohort, Decision, Judging
 from training.camera import Camera, photograph
 from training.config import Params
 from training.export import write_warmup
@@ -22,8 +22,7 @@ COHORT = 65
 DECISION = Decision(
     slope=2.0,
     intercept=3.0,
-    temperature=0.05,
-    own_copy_cosine=0.95,
+    judging=Judging(temperature=0.05, own_copy_cosine=0.95),
     prior_match=0.95,
     accept_at=0.9,
     reject_at=0.5,
@@ -35,13 +34,14 @@ DECISION = Decision(
 Pairs = list[tuple[bytes, bytes]]
 
 
-def export_model(folder: Path, params: Params) -> Path:
+def export_model(folder: Path, params: Params, model_id: str = "benchmark") -> Path:
     """The params' encoder, untrained, as a SavedModel with a random cohort; the same for the same params."""
     encoder = build(params.train).encoder
     latent_size = int(encoder.output_shape[-1])
     cohort = np.random.default_rng(1).normal(size=(COHORT, latent_size)).astype(np.float32)
     cohort /= np.linalg.norm(cohort, axis=1, keepdims=True)
-    module = build_graph(encoder, cohort, DECISION, "benchmark", params.train.image_size, params.export.max_pixels)
+    against = Cohort(cohort, np.ones(COHORT, bool), np.arange(COHORT).astype(str))
+    module = build_graph(encoder, against, DECISION, model_id, params.train.image_size, params.export.max_pixels)
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
     (folder / "assets.extra").mkdir()
     write_warmup(folder / "assets.extra/tf_serving_warmup_requests", {"pairs": []}, latent_size)

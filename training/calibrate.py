@@ -3,12 +3,15 @@
 A claim is judged against the whole catalogue: with s the cosine of photo and claimed original and s_k those of
 the photo and the cohort (the embeddings of the data version's originals),
 
-    log_ratio   = log( exp(s/T) / (exp(s/T) + Σ_k exp(s_k/T)) )
+    log_ratio   = log( exp(s'/T) / (exp(s'/T) + Σ_k exp(s'_k/T)) )
     probability = sigmoid( slope · log_ratio + intercept + logit(prior_match) )
 
 The claimed original's own copy in the cohort is left out of the sum: at most the one row nearest to it, and only
-above `own_copy_cosine`. Without a cohort log_ratio is s/T, the plain cosine. training/export.py says the same in
-TensorFlow; tests hold the two equal.
+above `own_copy_cosine`. Without a cohort log_ratio is s/T, the plain cosine.
+
+An encoder draws any photo towards the products whose photos it was trained on, and theirs nearest of all: for these
+products s' = pivot + stretch · (s − pivot), with the pivot a cosine that their own photos reach; for all others
+s' = s. training/graph.py says the same in TensorFlow; tests hold the two equal.
 """
 
 import dataclasses
@@ -29,6 +32,54 @@ SLOPE_MIN = 1e-3
 """The least slope: an encoder that tells nothing still gets a strictly increasing calibration."""
 
 
+PIVOT_QUANTILE = 0.95
+"""Of the cosines of trained products' validation photos with their originals: the pivot."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The originals that a claim is judged against."""
+
+    embeddings: Floats
+    """Float32 [M, D], L2-normalised; M = 0 for none."""
+    trained: Bools
+    """Bool [M]: whether photos of the product trained the encoder."""
+    product_ids: NDArray[np.str_]
+    """[M]."""
+
+    def write(self, path: Path) -> None:
+        """Write as .npz."""
+        np.savez(path, embeddings=self.embeddings, trained=self.trained, product_ids=self.product_ids)
+
+    @classmethod
+    def read(cls, path: Path) -> "Cohort":
+        """Read what `write` wrote. Raises BadInput for another version's file."""
+        try:
+            with np.load(path) as arrays:
+                return cls(arrays["embeddings"], arrays["trained"], arrays["product_ids"])
+        except KeyError as error:
+            raise BadInput(f"{path} is of another version ({error}): run `dvc repro evaluate`") from None
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How cosines become a log-ratio. Raises BadInput for a temperature or a stretch that is not above 0."""
+
+    temperature: float
+    own_copy_cosine: float
+    stretch: float = 1.0
+    pivot: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in [("temperature", self.temperature), ("trained_stretch", self.stretch)]:
+            if not value > 0:
+                raise BadInput(f"params.yaml: evaluate.{name} must be above 0, not {value}")
+
+    def stretched(self, cosine: NDArray[np.float64], trained: Bools) -> NDArray[np.float64]:
+        """The cosines [..., J], those of trained originals (bool [J]) stretched."""
+        return np.where(trained, self.pivot + self.stretch * (cosine - self.pivot), cosine)
+
+
 @dataclass(frozen=True)
 class Decision:
     """Everything between embeddings and a verdict, besides the cohort."""
@@ -36,8 +87,7 @@ class Decision:
     slope: float
     intercept: float
     """Log-odds at log_ratio 0 where genuine and impostor pairs are equally many."""
-    temperature: float
-    own_copy_cosine: float
+    judging: Judging
     prior_match: float
     accept_at: float
     """A pair matches where its probability is at least this."""
@@ -66,7 +116,11 @@ class Decision:
     @classmethod
     def read(cls, path: Path) -> "Decision":
         """Read what `write` wrote."""
-        return cls(**json.loads(path.read_text()))
+        facts = json.loads(path.read_text())
+        try:
+            return cls(**facts | {"judging": Judging(**facts["judging"])})
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"{path} is of another version ({error}): run `dvc repro evaluate`") from None
 
 
 def platt(log_ratio: Floats, slope: float, intercept: float, prior_match: float) -> NDArray[np.float32]:
@@ -86,19 +140,26 @@ def own_copies(originals: Floats, cohort: Floats, own_copy_cosine: float) -> NDA
     return np.where(cosine.max(axis=1) > own_copy_cosine, nearest, -1)
 
 
-def log_ratios(
-    photos: Floats, originals: Floats, cohort: Floats, temperature: float, own_copy_cosine: float
-) -> NDArray[np.float64]:
-    """Float [P, J]: log_ratio of every photo [P, D] with every original [J, D] over the cohort [M, D]."""
-    claimed = (photos.astype(np.float64) @ originals.astype(np.float64).T) / temperature
-    if not len(cohort):
+def with_pivot(judging: Judging, trained_cosines: Floats) -> Judging:
+    """Judging with the pivot of trained products' genuine cosines [n]; without any, nothing is stretched."""
+    if not len(trained_cosines):
+        return dataclasses.replace(judging, stretch=1.0, pivot=1.0)
+    return dataclasses.replace(judging, pivot=float(np.quantile(trained_cosines, PIVOT_QUANTILE)))
+
+
+def log_ratios(photos: Floats, originals: Floats, cohort: Cohort, judging: Judging) -> NDArray[np.float64]:
+    """Float [P, J]: log_ratio of every photo [P, D] with every original [J, D] over the cohort."""
+    photos = photos.astype(np.float64)
+    own = own_copies(originals, cohort.embeddings, judging.own_copy_cosine)
+    trained = (own >= 0) & cohort.trained[own] if len(cohort.trained) else own >= 0
+    claimed = judging.stretched(photos @ originals.astype(np.float64).T, trained) / judging.temperature
+    if not len(cohort.embeddings):
         return claimed
-    against = (photos.astype(np.float64) @ cohort.astype(np.float64).T) / temperature
+    against = judging.stretched(photos @ cohort.embeddings.astype(np.float64).T, cohort.trained) / judging.temperature
     nothing = np.full((len(photos), 1), -np.inf)
     # log-sums of the rows before and of those after each row: without subtracting, which would cancel
     before = np.hstack([nothing, np.logaddexp.accumulate(against, axis=1)])
     after = np.hstack([np.logaddexp.accumulate(against[:, ::-1], axis=1)[:, ::-1], nothing])
-    own = own_copies(originals, cohort, own_copy_cosine)
     rivals = np.where(
         own >= 0, np.logaddexp(before[:, own], after[:, own + 1]), logsumexp(against, axis=1, keepdims=True)
     )
@@ -198,8 +259,7 @@ def calibrate(
     log_ratio: Floats,
     genuine: Bools,
     *,
-    temperature: float,
-    own_copy_cosine: float,
+    judging: Judging,
     prior_match: float,
     false_accept_rate: float,
     false_reject_rate: float,
@@ -215,16 +275,13 @@ def calibrate(
     for name, rate in [("false_accept_rate", false_accept_rate), ("false_reject_rate", false_reject_rate)]:
         if not 0 <= rate < 1:
             raise BadInput(f"params.yaml: evaluate.{name} must be a share from 0 up to 1, not {rate}")
-    if not temperature > 0:
-        raise BadInput(f"params.yaml: evaluate.temperature must be above 0, not {temperature}")
     slope, intercept = fit_platt(log_ratio, genuine)
     probability = platt(log_ratio, slope, intercept, prior_match)
     accept_at, reject_at = set_thresholds(probability, genuine, false_accept_rate, false_reject_rate)
     return Decision(
         slope=slope,
         intercept=intercept,
-        temperature=temperature,
-        own_copy_cosine=own_copy_cosine,
+        judging=judging,
         prior_match=prior_match,
         accept_at=accept_at,
         reject_at=reject_at,

@@ -42,6 +42,18 @@ class Validate:
     max_near_white: float = 0.995
     """Share of a picture."""
     min_sharpness: float = 0.003
+    duplicate_distance: int = 4
+    """Bits of 64 in which the perceptual hashes of two pictures may differ for them to be nearly equal: a photo that is
+    so to an original, or to a photo of another split, is set aside."""
+    max_drift_size: float = 0.2
+    """Share of the photos that may have moved, in size, since the champion's data: the largest difference between the
+    shares of both below some value (Kolmogorov-Smirnov), beyond what chance does to so few."""
+    max_drift_light: float = 0.2
+    max_drift_sharpness: float = 0.2
+    max_drift_photos: float = 0.2
+    """The same of the products and how many photos each has."""
+    stop_on_drift: bool = False
+    """Whether a larger drift stops the stage; else it is only told."""
     workers: int | None = None
     """Processes that measure; as many as cores by default."""
 
@@ -114,6 +126,9 @@ class Evaluate:
     """T of the log-ratio against the catalogue; null: chosen on the validation pairs (training/temperature.py)."""
     cohort_max: int = 4096
     """Originals that a claim is judged against, at most; 0 turns the cohort off (plain cosine)."""
+    trained_stretch: float = 1.4
+    """How much further a photo counts as being from a product that trained, where it falls short of what that
+    product's own photos reach: more finds more new products, less tells known ones apart better; 1: all alike."""
     own_copy_cosine: float = 0.95
     """The cohort's row nearest to the claimed original is its own copy only above this cosine."""
     pairs_max: int = 1_000_000

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from training import comparison, tracking
 from training.autoencoder import load
 from training.baselines import baseline_scores, looks
-from training.calibrate import Decision, calibrate, reliability, threshold_intervals
+from training.calibrate import Cohort, Decision, Judging, calibrate, reliability, threshold_intervals, with_pivot
 from training.comparison import Methods
 from training.config import Evaluate, Params
 from training.embedding import embed
@@ -38,7 +38,7 @@ from training.plain_autoencoder import plain_encoder
 from training.report import percent, render
 from training.slices import slice_figures
 from training.stage import run_stage
-from training.temperature import choose_temperature
+from training.temperature import USUAL, choose_temperature
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,29 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
     vectors = embed(autoencoder.encoder, [root / "data" / path for path in rows.path], settings.batch)
     of_originals, of_validation, of_test = np.split(vectors, np.cumsum([len(originals), len(validation)]))
     in_cohort = cohort_rows(originals, settings.cohort_max)
-    cohort = of_originals[in_cohort]
-
-    def against(photos: pd.DataFrame, of_photos: Floats, temperature: float) -> Pairs:
-        return compare(photos, originals, of_photos, of_originals, cohort, temperature, settings.own_copy_cosine)
-
-    temperature = settings.temperature
-    if temperature is None:
-        temperature = choose_temperature(partial(against, validation, of_validation), settings.false_accept_rate)
-    validated = against(validation, of_validation, temperature)
-    decision = decide(validated, settings, temperature, tracking.data_version(root))
-    tested = against(test, of_test, temperature)
     training = pictures.query("known and split == 'train'")
+    trained = originals.product_id.isin(training.query("role == 'photo'").product_id).to_numpy(bool)
+    cohort = Cohort(of_originals[in_cohort], trained[in_cohort], originals.product_id.to_numpy(str)[in_cohort])
+
+    def against(photos: pd.DataFrame, of_photos: Floats, judging: Judging) -> Pairs:
+        return compare(photos, originals, of_photos, of_originals, cohort, judging)
+
+    temperature = USUAL if settings.temperature is None else settings.temperature
+    judging = Judging(temperature, settings.own_copy_cosine, settings.trained_stretch)
+    plain = against(validation, of_validation, judging)
+    judging = with_pivot(judging, plain.similarity[plain.genuine & trained])
+    if settings.temperature is None:
+        judging = choose_temperature(partial(against, validation, of_validation), judging, settings.false_accept_rate)
+    validated = against(validation, of_validation, judging)
+    decision = decide(validated, settings, judging, tracking.data_version(root))
+    tested = against(test, of_test, judging)
     baselines = baselines_of(root, training, test, originals, settings)
     metrics = measured(validated, tested, decision, baselines, settings)
-    judge = Judge(autoencoder, cohort, originals.product_id.to_numpy(str)[in_cohort], decision)
+    judge = Judge(autoencoder, cohort, decision)
     methods = Methods(autoencoder.train, settings.baseline_epochs)
 
     with replacing(root / "models/decision") as folder:
-        np.savez(folder / "cohort.npz", embeddings=cohort, product_ids=judge.product_ids)
+        cohort.write(folder / "cohort.npz")
         decision.write(folder / "decision.json")
         _write_json(
             folder / "golden.json",
@@ -151,13 +155,12 @@ def baselines_of(
     return scores
 
 
-def decide(validated: Pairs, settings: Evaluate, temperature: float, data_version: str | None) -> Decision:
+def decide(validated: Pairs, settings: Evaluate, judging: Judging, data_version: str | None) -> Decision:
     """Calibration and thresholds from the validation pairs, known and new products together."""
     return calibrate(
         validated.log_ratio.ravel(),
         validated.genuine.ravel(),
-        temperature=temperature,
-        own_copy_cosine=settings.own_copy_cosine,
+        judging=judging,
         prior_match=settings.prior_match,
         false_accept_rate=settings.false_accept_rate,
         false_reject_rate=settings.false_reject_rate,
@@ -190,7 +193,9 @@ def measured(
             "reject_at": decision.reject_at,
             "slope": decision.slope,
             "intercept": decision.intercept,
-            "temperature": decision.temperature,
+            "temperature": decision.judging.temperature,
+            "stretch": decision.judging.stretch,
+            "pivot": decision.judging.pivot,
             "interval": threshold_intervals(
                 chances,
                 validated.genuine,
@@ -216,14 +221,15 @@ def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: {key: metrics[name][key] for key in keys} for name in ("known", "new") if name in metrics}
 
 
-def facts(root: Path, decision: Decision, cohort: Floats) -> dict[str, str]:
+def facts(root: Path, decision: Decision, cohort: Cohort) -> dict[str, str]:
     """What a reader needs to know which model and data the page is about."""
     run = json.loads((root / "models/autoencoder/run.json").read_text())
     return {
         "data version": decision.data_version or "none: data.dvc is not there",
         "MLflow run": run["run_id"],
-        "judged against": f"a cohort of {len(cohort)} originals, T = {decision.temperature:g}"
-        if len(cohort)
+        "judged against": f"a cohort of {len(cohort.trained)} originals, T = {decision.judging.temperature:g}; "
+        f"{cohort.trained.sum()} of products that trained, stretched by {decision.judging.stretch:g}"
+        if len(cohort.trained)
         else "no cohort (plain cosine)",
         "accept_at": f"{decision.accept_at:.6g}",
         "reject_at": f"{decision.reject_at:.6g}",

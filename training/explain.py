@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.autoencoder import Autoencoder, load
-from training.calibrate import Decision, log_ratios
+from training.calibrate import Cohort, Decision, log_ratios
 from training.errors import BadInput
 from training.metrics import Floats
 
@@ -29,11 +29,10 @@ NEAREST = 3
 
 @dataclass(frozen=True)
 class Judge:
-    """What scores a pair: the autoencoder, the cohort float32 [M, D] with its products [M], and the decision."""
+    """What scores a pair."""
 
     autoencoder: Autoencoder
-    cohort: Floats
-    product_ids: NDArray[np.str_]
+    cohort: Cohort
     decision: Decision
 
     @property
@@ -83,13 +82,12 @@ def read_judge(root: Path) -> Judge:
     autoencoder = load(root / "models/autoencoder")
     try:
         decision = Decision.read(folder / "decision.json")
-        with np.load(folder / "cohort.npz") as arrays:
-            cohort, product_ids = arrays["embeddings"], arrays["product_ids"]
+        cohort = Cohort.read(folder / "cohort.npz")
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} not found: run `dvc repro evaluate`") from None
-    if len(cohort) and cohort.shape[1] != autoencoder.encoder.output_shape[-1]:
+    if len(cohort.embeddings) and cohort.embeddings.shape[1] != autoencoder.encoder.output_shape[-1]:
         raise BadInput(f"{folder} belongs to another model than models/autoencoder: run `dvc repro evaluate`")
-    return Judge(autoencoder, cohort, product_ids, decision)
+    return Judge(autoencoder, cohort, decision)
 
 
 def explain(judge: Judge, original: NDArray[np.float32], photo: NDArray[np.float32]) -> Explanation:
@@ -99,11 +97,12 @@ def explain(judge: Judge, original: NDArray[np.float32], photo: NDArray[np.float
     weights = _patches(judge.size)
     covered = [_covered(photo, weights[at : at + BATCH]) for at in range(0, len(weights), BATCH)]
     seen = np.concatenate([whole[1:], *(_embed(judge.autoencoder.encoder, one) for one in covered)])
-    ratios = log_ratios(seen, whole[:1], judge.cohort, decision.temperature, decision.own_copy_cosine)[:, 0]
+    ratios = log_ratios(seen, whole[:1], judge.cohort, decision.judging)[:, 0]
     lost = decision.slope * (ratios[0] - ratios[1:])
     evidence = np.tensordot(lost, weights, 1) / weights.sum(axis=0)
     drawn = np.asarray(judge.autoencoder.decoder(whole, training=False), np.float32)
-    cosines = judge.cohort @ whole[1] if len(judge.cohort) else np.zeros(0)
+    near = judge.cohort.embeddings
+    cosines = near @ whole[1] if len(near) else np.zeros(0)
     probability = float(decision.probability(ratios[:1])[0])
     return Explanation(
         original=original,
@@ -115,7 +114,7 @@ def explain(judge: Judge, original: NDArray[np.float32], photo: NDArray[np.float
         log_ratio=float(ratios[0]),
         probability=probability,
         outcome=decision.outcome(probability),
-        nearest=[(str(judge.product_ids[at]), float(cosines[at])) for at in np.argsort(-cosines)[:NEAREST]],
+        nearest=[(str(judge.cohort.product_ids[at]), float(cosines[at])) for at in np.argsort(-cosines)[:NEAREST]],
     )
 
 

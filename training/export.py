@@ -20,12 +20,11 @@ import tensorflow as tf
 
 from training import saved_model
 from training.autoencoder import load
-from training.calibrate import Decision
+from training.calibrate import Cohort, Decision
 from training.config import Params
 from training.errors import BadInput
 from training.golden import TOLERANCE, deviation
 from training.graph import build_graph
-from training.metrics import Floats
 from training.output import replacing
 from training.stage import hushed, run_stage
 
@@ -64,17 +63,16 @@ def export(root: Path, params: Params) -> ExportReport:
     decision_folder = root / "models/decision"
     encoder = load(root / "models/autoencoder").encoder
     try:
-        with np.load(decision_folder / "cohort.npz") as file:
-            cohort = file["embeddings"]
+        cohort = Cohort.read(decision_folder / "cohort.npz")
         decision = Decision.read(decision_folder / "decision.json")
         golden = json.loads((decision_folder / "golden.json").read_text())
         headline = json.loads((decision_folder / "headline.json").read_text())
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} not found: run `dvc repro evaluate` first") from None
     image_size, latent_size = int(encoder.input_shape[1]), int(encoder.output_shape[-1])
-    if cohort.shape[1:] != (latent_size,):
+    if cohort.embeddings.shape[1:] != (latent_size,):
         raise BadInput(
-            f"models/decision/cohort.npz is of embeddings of {cohort.shape[-1]} numbers, the encoder gives "
+            f"models/decision/cohort.npz is of embeddings of {cohort.embeddings.shape[-1]} numbers, the encoder gives "
             f"{latent_size}: run `dvc repro evaluate` again"
         )
     model_id = digest(encoder, cohort, decision, params)
@@ -100,10 +98,10 @@ def export(root: Path, params: Params) -> ExportReport:
     return ExportReport(model_id, latent_size, len(golden["pairs"]), deviates)
 
 
-def digest(encoder: keras.Model, cohort: Floats, decision: Decision, params: Params) -> str:
+def digest(encoder: keras.Model, cohort: Cohort, decision: Decision, params: Params) -> str:
     """The model_id: 16 hex digits of a SHA-256 of weights, cohort, calibration, and the params that shape a model."""
     found = hashlib.sha256()
-    for array in [*encoder.get_weights(), cohort]:
+    for array in [*encoder.get_weights(), cohort.embeddings, cohort.trained]:
         found.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     stages = {name: dataclasses.asdict(getattr(params, name)) for name in ("split", "train", "evaluate", "export")}
     found.update(json.dumps([dataclasses.asdict(decision), stages], sort_keys=True).encode())

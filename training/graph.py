@@ -5,10 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from scipy.special import logit
 
-from training.calibrate import Decision
+from training.calibrate import Cohort, Decision
 from training.images import decode_batch
 
 UNDECODED = {"similarity": -1.0, "distance": 2.0, "probability": 0.0}
@@ -28,7 +27,7 @@ class VerdictGraph(tf.Module):
     def __init__(
         self,
         encoder: keras.Model,
-        cohort: NDArray[np.float32],
+        cohort: Cohort,
         decision: Decision,
         model_id: str,
         image_size: int,
@@ -38,7 +37,9 @@ class VerdictGraph(tf.Module):
         latent_size = int(encoder.output_shape[-1])
         self.trained = _copies(encoder.trainable_variables, "trained")
         self.kept = _copies(encoder.non_trainable_variables, "kept")
-        self.cohort = tf.Variable(tf.reshape(tf.constant(cohort, tf.float32), [-1, latent_size]), trainable=False)
+        rows = tf.reshape(tf.constant(cohort.embeddings, tf.float32), [-1, latent_size])
+        self.cohort = tf.Variable(rows, trainable=False)
+        self.cohort_trained = tf.Variable(tf.constant(cohort.trained, tf.bool), trainable=False)
         bytes_ = tf.TensorSpec([None], tf.string)
         embedding = tf.TensorSpec([None, latent_size], tf.float32)
 
@@ -56,7 +57,7 @@ class VerdictGraph(tf.Module):
         def scored(original: tf.Tensor, photo: tf.Tensor) -> dict[str, tf.Tensor]:
             alike = tf.debugging.assert_equal(tf.shape(original), tf.shape(photo), AS_MANY)
             with tf.control_dependencies([alike]):
-                scores = scores_of(original, photo, self.cohort, decision)
+                scores = scores_of(original, photo, self.cohort, self.cohort_trained, decision)
             count = tf.shape(photo)[:1]
             return scores | {
                 "accept_at": tf.fill(count, np.float32(decision.accept_at)),
@@ -101,13 +102,13 @@ class VerdictGraph(tf.Module):
 
 def build_graph(
     encoder: keras.Model,
-    cohort: NDArray[np.float32],
+    cohort: Cohort,
     decision: Decision,
     model_id: str,
     image_size: int,
     max_pixels: int,
 ) -> VerdictGraph:
-    """The module to save: `encoder` is float32 [N, S, S, 3] to [N, D], `cohort` [M, D], M = 0 for none."""
+    """The module to save: `encoder` is float32 [N, S, S, 3] to [N, D]."""
     return VerdictGraph(encoder, cohort, decision, model_id, image_size, max_pixels)
 
 
@@ -115,10 +116,13 @@ def _copies(variables: list[keras.Variable], name: str) -> list[tf.Variable]:
     return [tf.Variable(one.value, name=f"{name}_{at}", trainable=False) for at, one in enumerate(variables)]
 
 
-def scores_of(original: tf.Tensor, photo: tf.Tensor, cohort: tf.Tensor, decision: Decision) -> dict[str, tf.Tensor]:
+def scores_of(
+    original: tf.Tensor, photo: tf.Tensor, cohort: tf.Tensor, trained: tf.Tensor, decision: Decision
+) -> dict[str, tf.Tensor]:
     """Scores [N] of embeddings [N, D] row by row: training/calibrate.py's formula in TensorFlow.
 
-    A row in which either vector is zero (a picture that was not decoded) or no number scores UNDECODED.
+    The cohort is float32 [M, D], `trained` bool [M]. A row in which either vector is zero (a picture that was not
+    decoded) or no number scores UNDECODED.
     """
     usable = tf.reduce_all(tf.math.is_finite(original) & tf.math.is_finite(photo), axis=-1)
     usable &= tf.reduce_any(original != 0, axis=-1) & tf.reduce_any(photo != 0, axis=-1)
@@ -126,16 +130,21 @@ def scores_of(original: tf.Tensor, photo: tf.Tensor, cohort: tf.Tensor, decision
     original = tf.math.l2_normalize(tf.where(clean, original, 1.0), axis=-1)
     photo = tf.math.l2_normalize(tf.where(clean, photo, 1.0), axis=-1)
     similarity = tf.clip_by_value(tf.reduce_sum(original * photo, axis=-1), -1.0, 1.0)
-    claimed = similarity / decision.temperature
+    judging = decision.judging
+
+    def stretched(cosine: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
+        return tf.where(which, judging.pivot + judging.stretch * (cosine - judging.pivot), cosine)
+
     if cohort.shape[0]:
         near = tf.matmul(original, cohort, transpose_b=True)
         own = tf.one_hot(tf.argmax(near, axis=1), cohort.shape[0], on_value=True, off_value=False)
-        own &= tf.reduce_max(near, axis=1, keepdims=True) > decision.own_copy_cosine
-        against = tf.matmul(photo, cohort, transpose_b=True) / decision.temperature
+        own &= tf.reduce_max(near, axis=1, keepdims=True) > judging.own_copy_cosine
+        against = stretched(tf.matmul(photo, cohort, transpose_b=True), trained) / judging.temperature
         rivals = tf.reduce_logsumexp(tf.where(own, -np.inf, against), axis=1)
+        claimed = stretched(similarity, tf.reduce_any(own & trained, axis=1)) / judging.temperature
         log_ratio = -tf.math.softplus(rivals - claimed)
     else:
-        log_ratio = claimed
+        log_ratio = similarity / judging.temperature
     odds = decision.slope * log_ratio + decision.intercept + float(logit(decision.prior_match))
     scores = {
         "similarity": similarity,

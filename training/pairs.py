@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from training.calibrate import Decision, log_ratios
+from training.calibrate import Cohort, Decision, Judging, log_ratios
 from training.metrics import Bools, Floats, decisions, genuine_pairs, identification, intervals, separation
 
 
@@ -53,13 +53,12 @@ def compare(
     originals: pd.DataFrame,
     photo_embeddings: Floats,
     original_embeddings: Floats,
-    cohort: Floats,
-    temperature: float,
-    own_copy_cosine: float,
+    cohort: Cohort,
+    judging: Judging,
 ) -> Pairs:
-    """Similarity and log-ratio of every photo [P, D] with every original [J, D], over the cohort [M, D]."""
+    """Similarity and log-ratio of every photo [P, D] with every original [J, D], over the cohort."""
     similarity = np.clip(photo_embeddings @ original_embeddings.T, -1, 1).astype(np.float32)
-    ratios = log_ratios(photo_embeddings, original_embeddings, cohort, temperature, own_copy_cosine)
+    ratios = log_ratios(photo_embeddings, original_embeddings, cohort, judging)
     return Pairs(photos, originals, similarity, ratios)
 
 

@@ -7,9 +7,11 @@ figures by less than their spread, so the settings fix 0.05; an average of separ
 chose 0.2, led by the dozen new products of the validation split, and made every test figure worse.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
+from training.calibrate import Judging
 from training.metrics import roc
 from training.pairs import Pairs
 
@@ -17,12 +19,12 @@ USUAL = 0.05
 GRID = (0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.3)
 
 
-def choose_temperature(compared_at: Callable[[float], Pairs], false_accept_rate: float) -> float:
-    """The T of GRID that suits the validation pairs, which `compared_at` makes at a T."""
+def choose_temperature(compared_by: Callable[[Judging], Pairs], judging: Judging, false_accept_rate: float) -> Judging:
+    """Judging with the T of GRID that suits the validation pairs, which `compared_by` makes."""
 
-    def worth(temperature: float) -> tuple[float, float]:
-        pairs = compared_at(temperature)
+    def worth(tried: Judging) -> tuple[float, float]:
+        pairs = compared_by(tried)
         passed = roc(pairs.log_ratio.ravel(), pairs.genuine.ravel()).true_accept_at(false_accept_rate)
-        return round(passed, 9), -abs(math.log(temperature / USUAL))
+        return round(passed, 9), -abs(math.log(tried.temperature / USUAL))
 
-    return max(GRID, key=worth)
+    return max((dataclasses.replace(judging, temperature=one) for one in GRID), key=worth)

@@ -8,14 +8,14 @@ from PIL import Image
 from photoproof.errors import InvalidImage
 from pipelines.commands.explain import explain as command
 from training.autoencoder import Autoencoder
-from training.calibrate import Decision
+from training.calibrate import Cohort, Decision, Judging
 from training.config import Train
 from training.errors import BadInput
 from training.explain import Judge, explain, read_judge
 from training.pairs import compare
 
 SIZE = 32
-DECISION = Decision(1.0, 0.0, 1.0, 0.95, 0.5, 0.8, 0.3, 0.01, 0.01, None)
+DECISION = Decision(1.0, 0.0, Judging(1.0, 0.95), 0.5, 0.8, 0.3, 0.01, 0.01, None)
 
 
 @pytest.fixture
@@ -28,8 +28,7 @@ def looks_left():
     decoder = keras.Model(latents, keras.layers.Reshape([1, 1, 3])(keras.layers.Activation("sigmoid")(latents)))
     return Judge(
         Autoencoder(encoder, decoder, Train(image_size=SIZE, latent_size=3)),
-        np.zeros((0, 3), np.float32),
-        np.zeros(0, str),
+        Cohort(np.zeros((0, 3), np.float32), np.zeros(0, bool), np.zeros(0, str)),
         DECISION,
     )
 
@@ -73,13 +72,11 @@ def test_an_explanation_has_the_scores_that_evaluation_measures(evaluated, accep
     vectors = np.asarray(judge.autoencoder.encoder(np.stack([original, photo]), training=False))
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     decision = judge.decision
-    pairs = compare(
-        rows[1:2], rows[:1], vectors[1:], vectors[:1], judge.cohort, decision.temperature, decision.own_copy_cosine
-    )
+    pairs = compare(rows[1:2], rows[:1], vectors[1:], vectors[:1], judge.cohort, decision.judging)
     assert found.log_ratio == pytest.approx(pairs.log_ratio[0, 0], abs=1e-5)
     assert found.probability == pytest.approx(decision.probability(pairs.log_ratio)[0, 0], abs=1e-5)
     assert len(found.nearest) == 3
-    assert found.nearest[0][1] == pytest.approx(float((judge.cohort @ vectors[1]).max()), abs=1e-5)
+    assert found.nearest[0][1] == pytest.approx(float((judge.cohort.embeddings @ vectors[1]).max()), abs=1e-5)
 
 
 @pytest.fixture

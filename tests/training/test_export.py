@@ -15,7 +15,7 @@ from PIL import Image
 
 from training import saved_model
 from training.autoencoder import load
-from training.calibrate import Decision, log_ratios
+from training.calibrate import Cohort, Decision, Judging, log_ratios
 from training.config import Params
 from training.errors import BadInput
 from training.export import NotReproduced, digest, export
@@ -26,8 +26,7 @@ OUTPUTS = {"similarity", "distance", "probability", "accept_at", "reject_at", "d
 DECISION = Decision(
     slope=1.3,
     intercept=2.0,
-    temperature=0.05,
-    own_copy_cosine=0.95,
+    judging=Judging(temperature=0.05, own_copy_cosine=0.95, stretch=1.4, pivot=0.8),
     prior_match=0.9,
     accept_at=0.8,
     reject_at=0.2,
@@ -35,6 +34,10 @@ DECISION = Decision(
     false_reject_rate=0.01,
     data_version=None,
 )
+
+
+def cohort_of(rows, trained=True):
+    return Cohort(rows, np.full(len(rows), trained), np.arange(len(rows)).astype(str))
 
 
 @pytest.fixture(scope="module")
@@ -199,14 +202,17 @@ def test_a_longer_embedding_points_the_same_way(model, facts, photos):
 def test_the_graphs_formula_is_calibrations(seed, rows, temperature, own_copy_cosine):
     generator = np.random.default_rng(seed)
     originals, photos = unit(generator.normal(size=(5, 8))), unit(generator.normal(size=(5, 8)))
-    cohort = np.vstack([originals, unit(originals[:1] + 0.02)])[:rows].astype(np.float32)
-    decision = replace(DECISION, temperature=temperature, own_copy_cosine=own_copy_cosine)
-    ratios = log_ratios(photos, originals, cohort, temperature, own_copy_cosine)
+    against = np.vstack([originals, unit(originals[:1] + 0.02)])[:rows].astype(np.float32)
+    cohort = Cohort(against, generator.random(rows) < 0.5, np.arange(rows).astype(str))
+    judging = replace(DECISION.judging, temperature=temperature, own_copy_cosine=own_copy_cosine)
+    decision = replace(DECISION, judging=judging)
+    ratios = log_ratios(photos, originals, cohort, judging)
     pairs = [(i, j) for i in range(5) for j in range(5)]
     found = scores_of(
         tf.constant(originals[[j for _, j in pairs]]),
         tf.constant(photos[[i for i, _ in pairs]]),
-        tf.constant(cohort.reshape(-1, 8)),
+        tf.constant(cohort.embeddings.reshape(-1, 8)),
+        tf.constant(cohort.trained),
         decision,
     )
     np.testing.assert_allclose(found["probability"], decision.probability(ratios).ravel(), atol=1e-5)
@@ -215,13 +221,22 @@ def test_the_graphs_formula_is_calibrations(seed, rows, temperature, own_copy_co
 
 def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_path):
     encoder = load(evaluated.root / "models/autoencoder").encoder
-    module = build_graph(encoder, np.zeros((0, encoder.output_shape[-1]), np.float32), DECISION, "none", 32, 10_000)
+    module = build_graph(
+        encoder,
+        cohort_of(np.zeros((0, encoder.output_shape[-1]), np.float32)),
+        DECISION,
+        "none",
+        32,
+        10_000,
+    )
     tf.saved_model.save(module, str(tmp_path), signatures=module.signatures())
     vectors = unit(np.random.default_rng(0).normal(size=(8, encoder.output_shape[-1])))
     with saved_model.load(tmp_path, threads=1) as plain:
         found = plain.run("score", {"original_embedding": vectors, "photo_embedding": vectors[::-1]})
     cosine = (vectors * vectors[::-1]).sum(axis=1)
-    np.testing.assert_allclose(found["probability"], DECISION.probability(cosine / DECISION.temperature), atol=1e-5)
+    np.testing.assert_allclose(
+        found["probability"], DECISION.probability(cosine / DECISION.judging.temperature), atol=1e-5
+    )
 
 
 def test_an_encoder_whose_layers_have_odd_names_is_exported_too(tmp_path):
@@ -229,7 +244,14 @@ def test_an_encoder_whose_layers_have_odd_names_is_exported_too(tmp_path):
     x = keras.layers.Conv2D(4, 3, name="_conv_stem")(pictures)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(name="_blocks.0._bn0")(x))
     encoder = keras.Model(pictures, keras.layers.Dropout(0.5, seed=1)(x))
-    module = build_graph(encoder, np.eye(4, dtype=np.float32), DECISION, "odd", 32, 10_000)
+    module = build_graph(
+        encoder,
+        cohort_of(np.eye(4, dtype=np.float32)),
+        DECISION,
+        "odd",
+        32,
+        10_000,
+    )
     tf.saved_model.save(module, str(tmp_path), signatures=module.signatures())
     with saved_model.load(tmp_path, threads=1) as odd:
         assert odd.run("encode", {"image_bytes": strings([b""])})["model_id"].tolist() == [b"odd"]
@@ -256,15 +278,17 @@ def test_warm_up_requests_are_answered_by_every_signature(folder, model):
 
 def test_the_model_id_is_that_of_weights_cohort_calibration_and_params(evaluated):
     encoder, params = load(evaluated.root / "models/autoencoder").encoder, Params()
-    cohort = np.ones((2, 3), np.float32)
+    rows = np.ones((2, 3), np.float32)
+    cohort = cohort_of(rows)
     ids = [digest(encoder, cohort, DECISION, params)]
-    assert digest(encoder, cohort.copy(), DECISION, Params()) == ids[0]
-    ids.append(digest(encoder, cohort + 1, DECISION, params))
+    assert digest(encoder, cohort_of(rows.copy()), DECISION, Params()) == ids[0]
+    ids.append(digest(encoder, cohort_of(rows + 1), DECISION, params))
+    ids.append(digest(encoder, cohort_of(rows, trained=False), DECISION, params))
     ids.append(digest(encoder, cohort, replace(DECISION, accept_at=0.81), params))
     ids.append(digest(encoder, cohort, DECISION, replace(params, export=replace(params.export, max_pixels=1))))
     encoder.set_weights([array + 1 for array in encoder.get_weights()])
     ids.append(digest(encoder, cohort, DECISION, params))
-    assert len(set(ids)) == 5
+    assert len(set(ids)) == 6
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.calibrate import Decision
+from training.calibrate import Decision, Judging
 from training.pairs import Pairs
 from training.slices import LEAST, cuts, slice_figures
 
-DECISION = Decision(1.0, 0.0, 0.05, 0.95, 0.5, 0.9, 0.1, 0.01, 0.01, None)
+DECISION = Decision(1.0, 0.0, Judging(0.05, 0.95), 0.5, 0.9, 0.1, 0.01, 0.01, None)
 
 
 def some_pairs(tea: int = 30, soap: int = LEAST - 1, seed: int = 0) -> Pairs:

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from training.calibrate import Cohort, Judging
 from training.pairs import Pairs, compare
 from training.temperature import GRID, USUAL, choose_temperature
 
+JUDGING = Judging(temperature=1.0, own_copy_cosine=0.95)
 PRODUCTS = pd.DataFrame({"product_id": ["a", "b", "c"]})
 
 
@@ -15,14 +19,14 @@ def scored(scores) -> Pairs:
 
 @pytest.mark.parametrize("best", GRID)
 def test_the_temperature_at_which_most_genuine_photos_pass_is_taken(best):
-    def at(temperature):
-        return scored([[0.9 if temperature == best else 0.1, 0.5, 0.2], [0.9, 0.5, 0.2]])
+    def by(judging):
+        return scored([[0.9 if judging.temperature == best else 0.1, 0.5, 0.2], [0.9, 0.5, 0.2]])
 
-    assert choose_temperature(at, false_accept_rate=0.01) == best
+    assert choose_temperature(by, JUDGING, false_accept_rate=0.01) == replace(JUDGING, temperature=best)
 
 
 def test_where_all_do_as_well_the_usual_one_is_taken():
-    assert choose_temperature(lambda temperature: scored([[0.9, 0.5, 0.2]]), 0.01) == USUAL
+    assert choose_temperature(lambda judging: scored([[0.9, 0.5, 0.2]]), JUDGING, 0.01).temperature == USUAL
 
 
 def test_the_choice_stands_on_known_and_new_products_together():
@@ -33,9 +37,11 @@ def test_the_choice_stands_on_known_and_new_products_together():
     originals, photos = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (originals, photos))
     seen = []
 
-    def at(temperature):
-        seen.append(temperature)
-        return compare(rows, PRODUCTS, photos, originals, originals, temperature, 0.95)
+    cohort = Cohort(originals, np.array([True, True, False]), np.array(["a", "b", "c"]))
 
-    assert choose_temperature(at, 0.1) in GRID
+    def by(judging):
+        seen.append(judging.temperature)
+        return compare(rows, PRODUCTS, photos, originals, cohort, judging)
+
+    assert choose_temperature(by, JUDGING, 0.1).temperature in GRID
     assert seen == list(GRID)
