@@ -1,6 +1,5 @@
 """Near-duplicates among uploads: one picture that was sent for several claims."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from sqlalchemy.engine import Connection
 
 from pipelines.database import audits, photos
-
-BITS = 64
+from training.near_duplicates import hash_values, near_pairs
 
 
 @dataclass(frozen=True)
@@ -66,22 +64,16 @@ def find_duplicates(connection: Connection, distance: int) -> list[Duplicates]:
 
 
 def alike(sums: Sequence[str], hashes: Sequence[str | None], distance: int) -> list[list[int]]:
-    """Groups of at least two places whose sums are equal or whose hashes (hexadecimal) differ in at most so many bits.
-
-    Two hashes that differ in d bits agree in at least one of d + 1 stretches, so only those that share a stretch are
-    compared (the pigeonhole principle).
-    """
+    """Groups of at least two places of equal sums, or of hashes (hexadecimal) that differ in at most so many bits."""
     _, by_sum = np.unique(np.asarray(sums, str), return_inverse=True)
     known = np.array([at for at, one in enumerate(hashes) if one is not None], int)
     edges = [_edges_of_equals(by_sum)]
     if len(known):
-        values, by_hash = np.unique(
-            np.array([int(hashes[at] or "0", 16) for at in known], np.uint64), return_inverse=True
-        )
+        values, by_hash = np.unique(hash_values(hashes[at] or "0" for at in known), return_inverse=True)
         edges.append(known[_edges_of_equals(by_hash)])
         first = np.zeros(len(values), int)
         first[by_hash[::-1]] = known[::-1]
-        edges.append(first[_near(values, distance)])
+        edges.append(first[near_pairs(values, distance)])
     pairs = np.concatenate(edges, axis=1)
     graph = coo_matrix((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(sums), len(sums)))
     groups: dict[int, list[int]] = {}
@@ -95,20 +87,3 @@ def _edges_of_equals(group: np.ndarray) -> np.ndarray:
     order = np.argsort(group, kind="stable")
     same = group[order][:-1] == group[order][1:]
     return np.stack([order[:-1][same], order[1:][same]])
-
-
-def _near(values: np.ndarray, distance: int) -> np.ndarray:
-    """Int [2, n]: places of uint64 values that differ in at most so many bits."""
-    edges = [np.zeros((2, 0), int)]
-    bounds = np.linspace(0, BITS, distance + 2).astype(int)
-    for low, high in itertools.pairwise(bounds.tolist()):
-        stretch = (values >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        order = np.argsort(stretch, kind="stable")
-        ends = np.flatnonzero(np.diff(stretch[order])) + 1
-        for places in np.split(order, ends):
-            for number, place in enumerate(places[:-1]):
-                others = places[number + 1 :]
-                close = np.bitwise_count(values[others] ^ values[place]) <= distance
-                if close.any():
-                    edges.append(np.stack([np.full(close.sum(), place), others[close]]))
-    return np.concatenate(edges, axis=1)

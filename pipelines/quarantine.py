@@ -8,7 +8,7 @@ import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -101,7 +101,7 @@ def write_released(connection: Connection, data: Path) -> None:
     released.write_released(({**row, "at": row["at"].isoformat(timespec="seconds")} for row in rows), data)
 
 
-def _listed(data_version: str) -> sa.Select[tuple[str, str, str, str, str]]:
+def _listed(data_version: str) -> sa.Select[*tuple[Any, ...]]:
     """Role, id, reason, and the decision about the bytes that the database has now."""
     of, decided = quarantine.c, quarantine_decisions.c
     sha256 = sa.case(

@@ -24,7 +24,16 @@ from training.config import Evaluate, Params, Split, Train
 from training.manifest import SCHEMA
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-WORKSPACE_FILES = ("training", "dvc.yaml", "params.yaml", "params.default.yaml", ".dvc", ".dvcignore", ".gitignore")
+WORKSPACE_FILES = (
+    "training",
+    "dvc.yaml",
+    "params.yaml",
+    "params.default.yaml",
+    "reference.json",
+    ".dvc",
+    ".dvcignore",
+    ".gitignore",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,13 @@ Great Expectations' pages load their styles and scripts from other people's serv
 the few that they need from static/ beside them, and lose the rest.
 """
 
+import html as markup
+import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 FILES = Path(__file__).with_name("data_docs_files")
@@ -21,6 +24,16 @@ LOGO = re.compile(r"https?://[^\"']*/logo-long\.png[^\"']*")
 NEWS = re.compile(r"<footer>.*?</footer>", re.DOTALL)
 ICON = re.compile(r"[^\"']*static/images/favicon\.ico")
 FILTERS = re.compile(r"<button[^>]*clearTableFilters[^>]*>.*?</button>", re.DOTALL)
+
+SUMMARY = "summary.json"
+INDEX = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="UTF-8"><title>Data Docs by data version</title><style>{style}</style></head>
+<body><div class="container-fluid p-4"><h1>Data Docs by data version</h1>
+<table class="table"><thead><tr><th>data version</th><th>validated</th><th>pictures</th><th>set aside</th><th></th>
+<th>promises</th></tr></thead><tbody>
+{rows}
+</tbody></table></div></body></html>
+"""
 
 
 def write_data_docs(folder: Path, build: Callable[[Path], object]) -> None:
@@ -38,6 +51,30 @@ def write_data_docs(folder: Path, build: Callable[[Path], object]) -> None:
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def folder_of(docs: Path, version: str) -> Path:
+    """Where Data Docs of a data version lie."""
+    return docs / version[:12]
+
+
+def sum_up(site: Path, version: str, pictures: int, aside: int, broken: Sequence[str], stopped: str = "") -> None:
+    """Add what came of a data version to its Data Docs, and list all versions that have some in index.html above."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    said = {"version": version, "at": at, "pictures": pictures, "set_aside": aside, "broken": list(broken)}
+    (site / SUMMARY).write_text(json.dumps(said | {"stopped": stopped}, indent=1) + "\n")
+    found = [(json.loads(path.read_text()), path.parent.name) for path in site.parent.glob(f"*/{SUMMARY}")]
+    rows = []
+    for one, name in sorted(found, key=lambda pair: (pair[0]["at"], pair[1]), reverse=True):
+        outcome = (
+            f"stopped: {one['stopped']}" if one["stopped"] else "; ".join(one["broken"]) or "every promise is kept"
+        )
+        cells = [f'<a href="{name}/index.html">{name}</a>', one["at"], f"{one['pictures']:,}", f"{one['set_aside']:,}"]
+        mark = '<span class="text-danger">✘</span>' if one["stopped"] else '<span class="text-success">✔</span>'
+        cells += [mark, markup.escape(outcome)]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    page = INDEX.format(style=(FILES / STYLES[0]).read_text(encoding="utf-8"), rows="\n".join(rows))
+    (site.parent / "index.html").write_text(page, encoding="utf-8")
 
 
 def _make_self_contained(site: Path) -> None:

@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 
 from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
 from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
+from great_expectations.expectations.core.expect_column_values_to_be_null import ExpectColumnValuesToBeNull
 from great_expectations.expectations.core.expect_column_values_to_be_unique import ExpectColumnValuesToBeUnique
 from great_expectations.expectations.core.expect_compound_columns_to_be_unique import ExpectCompoundColumnsToBeUnique
 from great_expectations.expectations.core.expect_table_columns_to_match_set import ExpectTableColumnsToMatchSet
 from great_expectations.expectations.core.expect_table_row_count_to_be_between import ExpectTableRowCountToBeBetween
 from great_expectations.expectations.expectation import Expectation
+from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column
 
-from training import manifest
+from training import drift, manifest
 from training.config import Validate
+from training.drift_expectation import ExpectColumnToBeDistributedAsBefore
+from training.released import NO_FORMAT, NO_PICTURE
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Promise:
     expectation: Expectation
     reason: str = ""
     """Why a row that breaks it is set aside. Empty: the promise is about the table."""
+    detail: str = ""
+    """A column that says more about a row that breaks it."""
+    only_told: bool = False
+    """Breaking it stops nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,11 @@ def structure() -> Suite:
 
 
 def pictures(limits: Validate) -> Suite:
-    """Promises about each picture by itself."""
+    """Promises about each picture by itself. A few may break one: they are set aside, and the promise is kept."""
+    mostly = 1 - limits.max_quarantine_share
 
     def between(column: str, low: float | None = None, high: float | None = None) -> Expectation:
-        return ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high)
+        return ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, mostly=mostly)
 
     least, dark, bright = limits.min_side, limits.min_light, limits.max_light
     return _described(
@@ -92,13 +101,14 @@ def pictures(limits: Validate) -> Suite:
             [
                 Promise(
                     "A picture decodes.",
-                    ExpectColumnValuesToBeInSet(column="decodes", value_set=[True]),
-                    "does not decode",
+                    ExpectColumnValuesToBeInSet(column="decodes", value_set=[True], mostly=mostly),
+                    NO_PICTURE,
+                    "trouble",
                 ),
                 Promise(
                     "A picture is a JPEG or a PNG.",
-                    ExpectColumnValuesToBeInSet(column="format", value_set=["JPEG", "PNG"]),
-                    "neither JPEG nor PNG",
+                    ExpectColumnValuesToBeInSet(column="format", value_set=["JPEG", "PNG"], mostly=mostly),
+                    NO_FORMAT,
                 ),
                 Promise(
                     f"A picture is at least {least} px wide.", between("width", least), f"narrower than {least} px"
@@ -134,8 +144,9 @@ def pictures(limits: Validate) -> Suite:
     )
 
 
-def leakage() -> Suite:
+def leakage(limits: Validate) -> Suite:
     """Promises that keep what is to be told apart from giving itself away."""
+    photo, mostly, bits = Column("role") == "photo", 1 - limits.max_quarantine_share, limits.duplicate_distance
     return _described(
         Suite(
             "leakage",
@@ -143,13 +154,53 @@ def leakage() -> Suite:
                 Promise(
                     "No photo is a copy of an original, byte by byte or pixel by pixel.",
                     ExpectColumnValuesToBeInSet(
-                        column="copies_original", value_set=[False], row_condition=Column("role") == "photo"
+                        column="copies_original", value_set=[False], row_condition=photo, mostly=mostly
                     ),
                     "a copy of an original, not a photo",
-                )
+                ),
+                Promise(
+                    f"No photo is nearly equal to an original (perceptual hashes within {bits} bits of 64).",
+                    ExpectColumnValuesToBeNull(column="near_original", row_condition=photo, mostly=mostly),
+                    "nearly equal to an original, not a photo",
+                    "near_original",
+                ),
+                Promise(
+                    "No photo to learn from is equal or nearly equal to one that the model is measured on "
+                    f"(perceptual hashes within {bits} bits of 64).",
+                    ExpectColumnValuesToBeNull(column="in_other_split", row_condition=photo, mostly=mostly),
+                    "equal or nearly equal to a photo of another split",
+                    "in_other_split",
+                ),
             ],
         )
     )
+
+
+def drifting(limits: Validate, reference: drift.Reference) -> Suite:
+    """Promises that the photos are like those that the champion was trained on."""
+    margins = {
+        "size": limits.max_drift_size,
+        "light": limits.max_drift_light,
+        "sharpness": limits.max_drift_sharpness,
+        "photos per product": limits.max_drift_photos,
+    }
+    severity = FailureSeverity.CRITICAL if limits.stop_on_drift else FailureSeverity.WARNING
+    promises = []
+    for name, column in drift.COLUMNS.items():
+        if not reference.distributions.get(name, {}).get("count"):
+            continue
+        what = "products" if column == "drift_photos" else "photos"
+        expectation = ExpectColumnToBeDistributedAsBefore(
+            column=column,
+            reference=dict(reference.distributions[name]),
+            margin=margins[name],
+            severity=severity,
+        )
+        says = (
+            f"At most {margins[name]:.0%} of the {what}, and what is chance, moved in {name} since the champion's data."
+        )
+        promises.append(Promise(says, expectation, only_told=not limits.stop_on_drift))
+    return _described(Suite("drift", promises))
 
 
 def _described(suite: Suite) -> Suite:

@@ -70,11 +70,33 @@ def hash_to_unit(*words: str) -> float:
 
 
 def assign_splits(pictures: pd.DataFrame, split: Split) -> pd.DataFrame:
+    """What `splits_of` gives, for those who need all splits.
+
+    Raises BadInput, naming the salt, where one of the five groups of photos (known: train, validation, test; new:
+    validation, test) is empty.
+    """
+    out = splits_of(pictures, split)
+    photos = out[out.role == "photo"]
+    there = set(zip(photos.known, photos.split, strict=True))
+    wanted = [(True, "train"), (True, "validation"), (True, "test")]
+    if split.new_products > 0:
+        wanted += [(False, "validation"), (False, "test")]
+    for is_known, name in wanted:
+        if (is_known, name) not in there:
+            kind = "known" if is_known else "new"
+            raise BadInput(
+                f"the {name} split has no photo of a {kind} product: choose another split.salt than {split.salt!r} "
+                f"in params.yaml, other shares, or add photos "
+                f"({len(photos)} photos of {photos.product_id.nunique()} products now)"
+            )
+    return out
+
+
+def splits_of(pictures: pd.DataFrame, split: Split) -> pd.DataFrame:
     """The same rows with `known` (bool: does the product train?) and `split` ("train", "validation", "test").
 
     A known product's original is in "train", its photos in the split of their scene. A new product is with
-    all its pictures in "validation" or in "test". Raises BadInput, naming the salt, where one of the five
-    groups of photos (known: train, validation, test; new: validation, test) is empty.
+    all its pictures in "validation" or in "test".
     """
     held_out = split.validation + split.test
     known, splits = [], []
@@ -90,21 +112,7 @@ def assign_splits(pictures: pd.DataFrame, split: Split) -> pd.DataFrame:
         else:
             at = 1.0
         splits.append("validation" if at < split.validation else "test" if at < held_out else "train")
-    out = pictures.assign(known=known, split=splits)
-    photos = out[out.role == "photo"]
-    there = set(zip(photos.known, photos.split, strict=True))
-    wanted = [(True, "train"), (True, "validation"), (True, "test")]
-    if split.new_products > 0:
-        wanted += [(False, "validation"), (False, "test")]
-    for is_known, name in wanted:
-        if (is_known, name) not in there:
-            kind = "known" if is_known else "new"
-            raise BadInput(
-                f"the {name} split has no photo of a {kind} product: choose another split.salt than {split.salt!r} "
-                f"in params.yaml, other shares, or add photos "
-                f"({len(photos)} photos of {photos.product_id.nunique()} products now)"
-            )
-    return out
+    return pictures.assign(known=known, split=splits)
 
 
 def _text(value: object) -> str | None:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 FILE = "released.csv"
 COLUMNS = ("role", "picture_id", "sha256", "who", "at")
@@ -22,7 +23,7 @@ def read_released(data: Path) -> dict[tuple[str, str, str], str]:
         return {}
 
 
-def write_released(rows: Iterable[Mapping[str, object]], data: Path) -> None:
+def write_released(rows: Iterable[Mapping[str, Any]], data: Path) -> None:
     """Write the file, a row of COLUMNS each, or remove it where there is none to write."""
     rows, path = list(rows), data / FILE
     if not rows:
@@ -30,9 +31,9 @@ def write_released(rows: Iterable[Mapping[str, object]], data: Path) -> None:
         return
     part = path.with_name(f"{FILE}.part")
     with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[name] for name in COLUMNS] for row in rows)
     part.replace(path)
 
 

@@ -1,6 +1,7 @@
 """What every `python -m training.STAGE` does around its stage: params in, one line out, an exit code."""
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -10,11 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
 from training.config import Params, read_params
 
+
+class _PythonsStderr(io.TextIOBase):
+    """What Python writes to while hushed. It is never closed: a log handler that keeps it goes on writing."""
+
+    def write(self, text: str) -> int:
+        os.write(self.fileno(), text.encode(errors="backslashreplace"))
+        return len(text)
+
+    def fileno(self) -> int:
+        return 2 if _real_stderr is None else _real_stderr
+
+    def isatty(self) -> bool:
+        return os.isatty(self.fileno())
+
+
 _real_stderr: int | None = None
+_python_stderr = _PythonsStderr()
+_before: TextIO | None = None
 
 
 class Report(Protocol):
@@ -37,13 +55,13 @@ def hush() -> None:
     TensorFlow 2.21 writes some lines while it is imported whatever its log level says. Does nothing where
     the person wants to see them.
     """
-    global _real_stderr
+    global _real_stderr, _before
     if is_verbose() or _real_stderr is not None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _real_stderr = os.dup(2)
     sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    _real_stderr = os.dup(2)
+    _before, sys.stderr = sys.stderr, _python_stderr
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
@@ -51,13 +69,14 @@ def hush() -> None:
 
 def unhush() -> None:
     """End what `hush` began."""
-    global _real_stderr
+    global _real_stderr, _before
     if _real_stderr is not None:
         os.dup2(_real_stderr, 2)
         os.close(_real_stderr)
         _real_stderr = None
-        sys.stderr.close()
-        sys.stderr = sys.__stderr__
+        if sys.stderr is _python_stderr:  # else somebody has put another one in its place, and will take it away
+            sys.stderr = _before or sys.__stderr__
+        _before = None
 
 
 @contextmanager

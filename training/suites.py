@@ -28,13 +28,17 @@ KEY = ("role", "picture_id")
 
 @dataclass(frozen=True)
 class Broken:
-    """A promise that the data breaks, and the (role, picture_id) of each row that breaks it."""
+    """A promise that the data breaks, or some of its rows, and the (role, picture_id) of each of those."""
 
     promise: Promise
     rows: Sequence[tuple[str, str]]
     """Empty where the promise is about the table as a whole."""
+    moved: float | None = None
+    """How far a distribution is from its reference, where the promise is about that."""
 
     def __str__(self) -> str:
+        if self.moved is not None:
+            return f"{self.promise.says} Not so: {self.moved:.1%}"
         if not self.rows:
             return self.promise.says
         named = ", ".join(f"{role} {picture_id}" for role, picture_id in self.rows[:3])
@@ -43,7 +47,7 @@ class Broken:
 
 
 def check(pictures: pd.DataFrame, suites: Sequence[Suite], data_docs: Path, version: str) -> list[Broken]:
-    """What the pictures break, in the order of the suites' promises.
+    """What the pictures break, in the order of the suites' promises, those included that all but a few rows keep.
 
     Data Docs of it all go to `data_docs`; `version` names the data in them.
     """
@@ -75,8 +79,9 @@ def check(pictures: pd.DataFrame, suites: Sequence[Suite], data_docs: Path, vers
         result_of = {_description(result): result for result in results.results}
         for promise in suite.promises:
             result = result_of[promise.says]
-            if not result.success:
-                broken.append(Broken(promise, _rows(result)))
+            rows = _rows(result)
+            if not result.success or rows:
+                broken.append(Broken(promise, rows, _moved(result)))
 
     def build(folder: Path) -> None:
         site: Any = {
@@ -94,6 +99,11 @@ def check(pictures: pd.DataFrame, suites: Sequence[Suite], data_docs: Path, vers
 
 def _description(result: ExpectationValidationResult) -> str | None:
     return result.expectation_config.description if result.expectation_config else None
+
+
+def _moved(result: ExpectationValidationResult) -> float | None:
+    observed = (result.result or {}).get("observed_value")
+    return observed.get("apart") if isinstance(observed, dict) else None
 
 
 def _rows(result: ExpectationValidationResult) -> list[tuple[str, str]]:

@@ -2,119 +2,157 @@
 
     dvc repro validate        or        python -m training.validate
 
-Writes accepted.parquet and quarantine.parquet (the manifest's columns, the measurements, and in the
-latter a reason) and Great Expectations' Data Docs to reports/validation/.
+Writes accepted.parquet (the manifest's columns, the measurements, and for what a person let in `released`, the
+reason that it was let in against), quarantine.parquet (the same columns and a `reason`), distributions.json, and Great
+Expectations' Data Docs of this data version to reports/validation/.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training import manifest, measure
+from training import data_docs, drift, manifest, measure
 from training.config import Params
 from training.errors import BadInput
+from training.leakage import relations
+from training.released import NO_ORIGINAL, can_release, read_released
 from training.tracking import data_version
+
+if TYPE_CHECKING:
+    from training.suites import Broken
 
 REPORT = Path("reports/validation")
 
 
 @dataclass(frozen=True)
 class ValidateReport:
-    """How many pictures were looked at and how many set aside."""
+    """How many pictures were looked at, how many set aside, and how far they are from the champion's."""
 
     pictures: int
     quarantined: int
+    released: int
+    """Let in because a person said so."""
+    reference: str | None
+    """The data version that they were compared with."""
+    drifted: tuple[str, ...]
+    """Promises about distributions that they break."""
     where: Path = REPORT
 
     def __str__(self) -> str:
-        return f"{self.pictures:,} pictures, {self.quarantined:,} set aside"
+        said = f"{self.pictures:,} pictures, {self.quarantined:,} set aside"
+        if self.released:
+            said += f", {self.released:,} let in by a person"
+        if self.reference is None:
+            return f"{said}; no champion's data to compare with yet"
+        since = f"since data version {self.reference[:12]}"
+        return f"{said}; drift {since}: {'; '.join(self.drifted)}" if self.drifted else f"{said}; no drift {since}"
 
 
 def validate(root: Path, params: Params) -> ValidateReport:
     """Validate data/ below root and write reports/validation/.
 
     Raises BadInput, with the broken promises as its message, where the table breaks one or where more than
-    params.validate.max_quarantine_share of the pictures are set aside. Data Docs are written all the same.
+    params.validate.max_quarantine_share of the pictures are set aside. Data Docs are written all the same, and the
+    quarantine wherever the manifest could be read.
     """
     folder = root / REPORT
     folder.mkdir(parents=True, exist_ok=True)
     accepted, quarantine = folder / "accepted.parquet", folder / "quarantine.parquet"
-    for stale in (accepted, quarantine):
+    for stale in (accepted, quarantine, root / drift.DISTRIBUTIONS):
         stale.unlink(missing_ok=True)
     table = _read(root / "data" / "manifest.parquet")
+    version = data_version(root) or "data"
+    reference = drift.read_reference(root / drift.REFERENCE)
 
     from training import expectations, suites  # Great Expectations takes seconds to import
 
+    limits = params.validate
     to_check = [expectations.structure()]
     pictures = table.to_pandas()
     measured = None
     if set(manifest.SCHEMA.names) <= set(table.column_names):
         paths = [root / "data" / path for path in table["path"].to_pylist()]
-        measured = measure.measure_all(paths, params.export.max_pixels, params.validate.workers)
-        pictures = _with_relations(pictures.join(measured.to_pandas()))
-        to_check += [expectations.pictures(params.validate), expectations.leakage()]
-    broken = suites.check(pictures, to_check, folder / "data_docs", data_version(root) or "data")
-    docs = REPORT / "data_docs" / "index.html"
+        measured = measure.measure_all(paths, params.export.max_pixels, limits.workers)
+        pictures = relations(pictures.join(measured.to_pandas()), params.split, limits.duplicate_distance)
+        pictures = drift.columns(pictures)
+        to_check += [expectations.pictures(limits), expectations.leakage(limits)]
+        to_check += [one for one in [expectations.drifting(limits, reference)] if one.promises]
+    site = data_docs.folder_of(folder / "data_docs", version)
+    broken = suites.check(pictures, to_check, site, version)
+    docs = (site / "index.html").relative_to(root)
 
-    of_table = [str(one) for one in broken if not one.promise.reason]
+    def stop(why: str) -> BadInput:
+        data_docs.sum_up(site, version, len(table), aside, [str(one) for one in broken], stopped=why)
+        return BadInput(f"{why} (see {docs})")
+
+    aside = 0
+    of_table = [str(one) for one in broken if not (one.promise.reason or one.promise.only_told)]
     if measured is None:
         missing = [name for name in manifest.SCHEMA.names if name not in table.column_names]
         of_table = [f"The manifest has its columns. Not so: {', '.join(missing)} missing"]
-    if of_table or measured is None:
-        raise BadInput(f"the data breaks {_counted(of_table, 'promise')}: {'; '.join(of_table)} (see {docs})")
+        raise stop(f"the data breaks {_counted(of_table, 'promise')}: {'; '.join(of_table)}")
 
-    reasons = quarantine_reasons(pictures, {one.promise.reason: one.rows for one in broken})
-    aside = pa.array([reason is not None for reason in reasons], pa.bool_())
+    against = [one for one in broken if one.promise.reason]
+    reasons, let_in = judge(pictures, against, read_released(root / "data"))
     for field in measure.SCHEMA:
         table = table.append_column(field, measured[field.name])
-    _write(table.filter(aside).append_column("reason", pa.array([r for r in reasons if r], pa.string())), quarantine)
-    share = aside.true_count / len(table)
-    if share > params.validate.max_quarantine_share:
-        raise BadInput(
+    is_aside = pa.array([reason is not None for reason in reasons], pa.bool_())
+    aside = is_aside.true_count
+    _write(table.filter(is_aside).append_column("reason", pa.array([r for r in reasons if r], pa.string())), quarantine)
+    if of_table:
+        raise stop(f"the data breaks {_counted(of_table, 'promise')}: {'; '.join(of_table)}")
+    share = aside / len(table)
+    if share > limits.max_quarantine_share:
+        raise stop(
             f"{share:.1%} of the pictures are set aside, more than validate.max_quarantine_share "
-            f"({params.validate.max_quarantine_share:.1%}): {'; '.join(map(str, broken))} (see {docs})"
+            f"({limits.max_quarantine_share:.1%}): {'; '.join(map(str, against))}"
         )
+    distributions = drift.describe_all(pictures)
+    drift.write_reference(drift.Reference(version, distributions), root / drift.DISTRIBUTIONS)
+    table = table.append_column("released", pa.array(let_in, pa.string()))
     _write(table.filter([reason is None for reason in reasons]), accepted)
-    return ValidateReport(len(table), aside.true_count)
+    data_docs.sum_up(site, version, len(table), aside, [str(one) for one in broken])
+    drifted = tuple(str(one) for one in broken if one.promise.only_told)
+    compared_with = reference.data_version if reference.distributions else None
+    released = sum(one is not None for one in let_in)
+    return ValidateReport(len(table), aside, released, compared_with, drifted, site.relative_to(root))
 
 
-def quarantine_reasons(pictures: pd.DataFrame, broken: Mapping[str, Iterable[tuple[str, str]]]) -> Sequence[str | None]:
-    """For each picture why it is set aside, or None.
+def judge(
+    pictures: pd.DataFrame, broken: Sequence["Broken"], released: Mapping[tuple[str, str, str], str]
+) -> tuple[list[str | None], list[str | None]]:
+    """For each picture why it is set aside, or None; and what a person let it in against, or None.
 
-    `broken` has for each reason the (role, picture_id) of the rows that it holds for. A photo whose product's
-    original is set aside goes with it.
+    `released` has the (role, picture_id, sha256) that a person let in. A photo whose product's original is set aside
+    goes with it.
     """
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for reason, rows in broken.items():
-        for row in rows:
-            reasons.setdefault(row, []).append(reason)
     keys = list(zip(pictures.role, pictures.picture_id, strict=True))
-    lost = set(pictures.product_id[[key in reasons and key[0] == "original" for key in keys]])
-    out: list[str | None] = []
-    for key, product_id, trouble in zip(keys, pictures.product_id, pictures.trouble, strict=True):
-        why = list(reasons.get(key, ()))
-        if why and isinstance(trouble, str):
-            why[0] += f" ({trouble})"
-        if key[0] == "photo" and product_id in lost:
-            why.append(f"the original of its product {product_id} is set aside")
-        out.append("; ".join(why) or None)
-    return out
-
-
-def _with_relations(pictures: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with `has_original` (has its product an original?) and `copies_original` (any original)."""
-    is_original = pictures.role == "original"
-    originals = pictures[is_original]
-    same_bytes = pictures.sha256.isin(originals.sha256)
-    same_pixels = pictures.pixels_sha256.isin(originals.pixels_sha256.dropna())
-    return pictures.assign(
-        has_original=pictures.product_id.isin(originals.product_id),
-        copies_original=(same_bytes | same_pixels) & ~is_original,
-    )
+    row_of = {key: row for row, key in enumerate(keys)}
+    against: dict[int, list[str]] = {}
+    for one in broken:
+        detail = pictures[one.promise.detail].to_numpy() if one.promise.detail else [None] * len(pictures)
+        for key in one.rows:
+            more = detail[row_of[key]]
+            said = f"{one.promise.reason} ({more})" if isinstance(more, str) else one.promise.reason
+            against.setdefault(row_of[key], []).append(said)
+    why: list[list[str]] = [[] for _ in keys]
+    let_in: list[str | None] = [None] * len(keys)
+    for row, said in against.items():
+        mended = [one for one in said if can_release(one)] if (*keys[row], pictures.sha256[row]) in released else []
+        why[row] = [one for one in said if one not in mended]
+        let_in[row] = "; ".join(mended) or None
+    lost = {pictures.product_id[row] for row, said in enumerate(why) if said and pictures.role[row] == "original"}
+    for row, product_id in enumerate(pictures.product_id):
+        if pictures.role[row] == "photo" and product_id in lost:
+            why[row].append(f"{NO_ORIGINAL} {product_id} is set aside")
+    return ["; ".join(said) or None for said in why], [
+        one if not said else None for one, said in zip(let_in, why, strict=True)
+    ]
 
 
 def _read(path: Path) -> pa.Table:

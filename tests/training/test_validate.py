@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from training import manifest
+from training import drift, manifest
 from training.config import Params, Validate
 from training.errors import BadInput
+from training.released import COLUMNS, write_released
 from training.validate import validate
 
 LENIENT = replace(Params(), validate=Validate(max_quarantine_share=0.9))
@@ -143,6 +145,101 @@ def test_a_photo_with_an_originals_pixels_is_set_aside(tmp_path):
     assert reasons(tmp_path) == {"b1": "a copy of an original, not a photo"}
 
 
+def test_a_photo_nearly_equal_to_an_original_is_set_aside_and_the_original_named(tmp_path):
+    again = io.BytesIO()
+    Image.open(io.BytesIO(picture(0))).save(again, "JPEG", quality=40)
+    validate(catalogue(tmp_path, {"b1": again.getvalue()}), LENIENT)
+    assert reasons(tmp_path) == {"b1": "nearly equal to an original, not a photo (a)"}
+
+
+def release(root: Path, *ids: str) -> None:
+    """A person lets photos in, as the pictures are now."""
+    pictures = manifest.read_manifest(root / "data" / "manifest.parquet").set_index("picture_id")
+    rows = [("photo", one, pictures.sha256[one], "ada", "2026-01-01") for one in ids]
+    write_released((dict(zip(COLUMNS, row, strict=True)) for row in rows), root / "data")
+
+
+def test_a_released_picture_is_let_in_and_the_stage_says_so(tmp_path):
+    root = catalogue(tmp_path, {"a2": picture(9, (64, 20))})
+    release(root, "a2")
+    said = validate(root, Params())
+    assert str(said).startswith("6 pictures, 0 set aside, 1 let in by a person; ")
+    accepted = report(tmp_path, "accepted").to_pylist()
+    assert {row["picture_id"]: row["released"] for row in accepted if row["released"]} == {"a2": "lower than 32 px"}
+
+
+def test_a_release_ends_when_the_picture_changes(tmp_path):
+    release(catalogue(tmp_path, {"a2": picture(9, (64, 20))}), "a2")
+    validate(catalogue(tmp_path, {"a2": picture(9, (64, 21))}), LENIENT)
+    assert set(reasons(tmp_path)) == {"a2"}
+
+
+def test_nobody_can_let_in_what_does_not_decode(tmp_path):
+    root = catalogue(tmp_path, {"a2": b"no picture"})
+    release(root, "a2")
+    validate(root, LENIENT)
+    assert set(reasons(tmp_path)) == {"a2"}
+
+
+def darker(root: Path) -> Path:
+    """The same catalogue with photos at a fifth of the light."""
+    for path in (root / "data" / "photos").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 5).save(path)
+    return root
+
+
+def many(root: Path) -> Path:
+    """A catalogue of 60 photos."""
+    catalogue(root)
+    rows = pq.read_table(root / "data" / "manifest.parquet").to_pylist()[:2]
+    for number in range(60):
+        path = root / "data" / "photos" / f"m{number}.jpg"
+        path.write_bytes(picture(100 + number))
+        row = rows[number % 2] | {"role": "photo", "picture_id": f"m{number}", "path": f"photos/{path.name}"}
+        rows.append(row | {"sha256": f"{number}", "label_source": "import"})
+    manifest.write_manifest(pa.Table.from_pylist(rows, schema=manifest.SCHEMA), root / "data" / "manifest.parquet")
+    return root
+
+
+def as_reference(root: Path, of: Path) -> Path:
+    """The champion was trained on what `of` holds."""
+    shutil.copy(of / drift.DISTRIBUTIONS, root / drift.REFERENCE)
+    return root
+
+
+@pytest.fixture
+def champions(tmp_path) -> Path:
+    validate(many(tmp_path / "champions"), Params())
+    return tmp_path / "champions"
+
+
+def test_without_a_champion_nothing_is_compared_and_the_stage_says_so(tmp_path):
+    assert str(validate(catalogue(tmp_path), Params())).endswith("; no champion's data to compare with yet")
+
+
+def test_the_champions_own_data_does_not_drift(tmp_path, champions):
+    said = validate(as_reference(many(tmp_path / "new"), champions), Params())
+    assert str(said).endswith("; no drift since data version data")
+
+
+def test_photos_in_another_light_are_told_with_how_much_moved_and_let_in(tmp_path, champions):
+    root = darker(as_reference(many(tmp_path / "new"), champions))
+    said = validate(root, Params())
+    light = r"drift since data version data: At most 20% of the photos, .* moved in light .* Not so: 100\.0%"
+    assert re.search(light, str(said))
+    assert len(report(root, "accepted")) == 62
+    page = next((root / "reports/validation/data_docs/data/validations/drift").rglob("*.html")).read_text()
+    assert "champion's data" in page and "by chance" in page and "fa-exclamation-triangle" in page
+
+
+def test_drift_stops_the_stage_where_params_say_so(tmp_path, champions):
+    params = replace(Params(), validate=Validate(stop_on_drift=True))
+    root = darker(as_reference(many(tmp_path / "new"), champions))
+    with pytest.raises(BadInput, match="moved in light since the champion's data"):
+        validate(root, params)
+    assert not (root / "reports" / "validation" / "accepted.parquet").exists()
+
+
 def test_an_original_set_aside_takes_its_products_photos_along(tmp_path):
     validate(catalogue(tmp_path, {"a": b"no picture"}), LENIENT)
     found = reasons(tmp_path)
@@ -221,7 +318,7 @@ def test_no_manifest_is_answered_with_what_to_do(tmp_path):
 def test_data_docs_load_nothing_from_elsewhere(tmp_path):
     validate(catalogue(tmp_path), Params())
     pages = list((tmp_path / "reports" / "validation" / "data_docs").rglob("*.html"))
-    assert len(pages) == 7
+    assert len(pages) == 8
     for page in pages:
         html = page.read_text()
         assert not re.findall(r"<(?:script|link|img)[^>]*https?://", html)
@@ -231,6 +328,8 @@ def test_data_docs_load_nothing_from_elsewhere(tmp_path):
 
 def test_data_docs_name_the_promises_and_the_pictures_that_break_them(tmp_path):
     validate(catalogue(tmp_path, {"a1": b"no picture"}), LENIENT)
-    page = next((tmp_path / "reports" / "validation" / "data_docs" / "validations" / "pictures").rglob("*.html"))
+    page = next(
+        (tmp_path / "reports" / "validation" / "data_docs" / "data" / "validations" / "pictures").rglob("*.html")
+    )
     assert "A picture decodes." in page.read_text()
     assert "a1" in page.read_text()
