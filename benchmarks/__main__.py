@@ -77,6 +77,12 @@ def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch:
         found = training.rows(pairs, params.train, scratch / f"{name}, photos", 20 * scale) if ours else []
         found += _served(options, folder, params, pairs, scratch / f"{name}, served")
         rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in found]
+    if ours:
+        with hushed():
+            from benchmarks import promotions
+        count = max(2, round(promotions.PROMOTIONS * scale))
+        found = promotions.rows(next(iter(settings.values())), pairs, scratch / "promotions", count)
+        rows += [dataclasses.replace(row, part=f"promotion, {next(iter(settings))}") for row in found]
     return rows
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from photoproof import PhotoproofError, Verifier
 from pipelines import database, deploy_steps, lock, registry
-from pipelines.deploy_plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Step, plan
+from pipelines.deploy_plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Settle, Step, plan
 from pipelines.deploy_steps import DeployFailed, Prove, config_of, folders_of
 from pipelines.deployments import DEPLOYED, FAILED, Failure, read_failures, record, write_failures
 from pipelines.models_config import Served, config_text, read_config, write_config
@@ -57,14 +57,15 @@ def look(workspace: Workspace, retry: bool = False, keep: bool = True) -> Deploy
     A failure is forgotten once its alias names another version, or with `retry`; without `keep` only for this look.
     Raises RegistryUnreachable, DeployFailed.
     """
-    desired = registry.versions_by_alias(workspace)
+    registered = registry.all_versions(workspace)
+    desired = {alias: one.version for one in registered for alias in one.aliases}
     before = read_failures(workspace)
     failures = {a: one for a, one in before.items() if not retry and desired.get(a) == one.version}
     if keep and failures != before:
         write_failures(workspace, failures)
     actual, servers = observe(workspace)
     planned = plan(desired, actual, failed={alias: one.version for alias, one in failures.items()})
-    _refuse_other_models(workspace, set(desired.values()), actual)
+    _refuse_other_models(workspace, registered, set(desired.values()), actual)
     warnings = [*planned.warnings]
     for alias, one in failures.items():
         warnings.append(
@@ -151,6 +152,9 @@ def _carry_out(
                     with _put_back(workspace, before):
                         for server in servers:
                             deploy_steps.confirm(server, label, folders_of(workspace) / str(version))
+                case Settle(versions):
+                    for server in servers:
+                        deploy_steps.settle(server, versions)
                 case Remove(version):
                     shutil.rmtree(folders_of(workspace) / str(version))
         except OSError as error:
@@ -211,9 +215,11 @@ def _available(server: str) -> frozenset[int] | None:
         return None
 
 
-def _refuse_other_models(workspace: Workspace, wanted: set[int], actual: Actual) -> None:
+def _refuse_other_models(
+    workspace: Workspace, registered: Sequence[registry.Version], wanted: set[int], actual: Actual
+) -> None:
     """A folder of another model under a wanted version's number: the registry was started anew."""
-    there = {one.version: one.tags.get("model_id") for one in registry.all_versions(workspace)}
+    there = {one.version: one.tags.get("model_id") for one in registered}
     for version in sorted(wanted & actual.folders):
         here = registry.read_facts(folders_of(workspace) / str(version))["model_id"]
         if there.get(version) not in (None, here):

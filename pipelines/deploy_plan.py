@@ -72,6 +72,16 @@ class Confirm:
 
 
 @dataclass(frozen=True)
+class Settle:
+    """Wait until the running server has dropped what models.config no longer asks for."""
+
+    versions: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"wait until the server has dropped {_named(self.versions)}"
+
+
+@dataclass(frozen=True)
 class Remove:
     """Delete a version's folder."""
 
@@ -81,7 +91,7 @@ class Remove:
         return f"remove the folder of version {self.version}"
 
 
-Step = Fetch | Configure | Await | Confirm | Remove
+Step = Fetch | Configure | Await | Confirm | Settle | Remove
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,11 @@ def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: M
     available = actual.available
     runs = available is not None
     now = old
+    if available is not None and actual.config:
+        # A version that the server is about to drop answers now and not a moment later: it is no version to move to.
+        going, available = available - old.versions, available & old.versions
+        if going and labels != old.labels:
+            steps.append(Settle(going))
     if not needed <= now.versions:
         now = Served(now.versions | needed, {name: at for name, at in now.labels.items() if at in now.versions})
         steps.append(Configure(now, f"add {_named(needed - old.versions)}"))
@@ -137,6 +152,7 @@ def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: M
         steps += [Confirm(label, at) for label, at in sorted(labels.items())]
     if gone:
         steps.append(Configure(Served(needed, labels), f"drop {_named(gone)}"))
+        steps += [Settle(gone)] if runs else []
     unneeded = sorted((actual.folders - needed), reverse=True)
     steps += [Remove(version) for version in sorted(unneeded[keep:])]
     return Plan(steps, changes, warnings)

@@ -12,6 +12,9 @@ from pipelines.prove import TOLERANCE, golden_pair
 from pipelines.registry import MODEL
 from pipelines.workspace import Settings, Workspace
 
+SETTLE_SECONDS = 10
+"""How long a server may take to drop a version. Nothing depends on it but the next change, so it is no failure."""
+
 Prove = Callable[[Workspace, Path, int], None]
 
 
@@ -80,6 +83,16 @@ def wait_for(server: str, versions: frozenset[int]) -> None:
                 "does it run, and does it serve this workspace?"
             )
         time.sleep(0.2)
+
+
+def settle(server: str, versions: frozenset[int]) -> None:
+    """Wait until a server has dropped the versions, for a while."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    with Verifier(server, label=None, timeout=5, retries=0) as verifier, contextlib.suppress(PhotoproofError):
+        while time.monotonic() < deadline:
+            if not any(one.version in versions and one.state != "END" for one in verifier.status().versions):
+                return
+            time.sleep(0.2)
 
 
 def confirm(server: str, label: str, folder: Path) -> None:

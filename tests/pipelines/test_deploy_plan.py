@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.deploy_plan import KEEP, LABELS, Actual, Await, Configure, Confirm, Fetch, Remove, plan
+from pipelines.deploy_plan import KEEP, LABELS, Actual, Await, Configure, Confirm, Fetch, Remove, Settle, plan
 from pipelines.models_config import Served, config_text, read_config, write_config
 
 VERSIONS = st.integers(1, 9)
@@ -40,6 +40,8 @@ def carried_out(actual: Actual, steps) -> list[Actual]:
                 available = None if available is None else available | (served.versions & folders)
             case Await(waited):
                 available = (available or frozenset()) | waited
+            case Settle(gone):
+                available = None if available is None else available - gone
             case Remove(version):
                 folders = folders - {version}
         states.append(Actual(config, folders, available))
@@ -143,6 +145,17 @@ def test_a_new_champion_under_a_running_server_is_loaded_before_its_label_moves_
         "write models.config: stable is version 2",
         "see that stable answers as version 2, with a golden pair",
         "write models.config: drop version 1",
+        "wait until the server has dropped version 1",
+    ]
+
+
+def test_a_version_that_the_server_is_about_to_drop_is_loaded_anew_before_its_label_moves():
+    actual = Actual(Served(frozenset({2}), {"stable": 2}), frozenset({1, 2}), frozenset({1, 2}))
+    assert [str(step) for step in plan({"champion": 1}, actual).steps][:4] == [
+        "wait until the server has dropped version 1",
+        "write models.config: add version 1",
+        "wait until the server has version 1",
+        "write models.config: stable is version 1",
     ]
 
 

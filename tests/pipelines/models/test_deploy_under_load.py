@@ -4,15 +4,14 @@ import itertools
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
 
-from photoproof import PhotoproofError, Verdict, Verifier
+from benchmarks.callers import Callers
+from photoproof import PhotoproofError, Verifier
 from pipelines import registry
 from pipelines.deploy import deploy, look
 from pipelines.deploy_steps import DeployFailed
@@ -23,58 +22,20 @@ from pipelines.serve import known_servers, running_server
 
 pytestmark = pytest.mark.slow
 
-PER_SECOND = 50
-
-
-class Callers:
-    """Ask by label at a steady rate; remember which models answered, in order, and which calls failed."""
-
-    def __init__(self, server: str, golden):
-        self.answers: list[Verdict | PhotoproofError] = []
-        self._ended = threading.Event()
-        self._golden = golden
-        self._verifier = Verifier(server, timeout=60, retries=0)
-        self._clock = threading.Thread(target=self._run, daemon=True)
-        self._clock.start()
-
-    @property
-    def failed(self) -> list[str]:
-        return [str(one) for one in self.answers if not isinstance(one, Verdict)]
-
-    @property
-    def models(self) -> list[str]:
-        """The models that answered, one after the other."""
-        seen = [str(one.model_id) for one in self.answers if isinstance(one, Verdict)]
-        return [model for model, _ in itertools.groupby(seen)]
-
-    def _run(self) -> None:
-        with ThreadPoolExecutor(8) as pool:
-            while not self._ended.wait(1 / PER_SECOND):
-                pool.submit(self._ask)
-
-    def _ask(self) -> None:
-        try:
-            self.answers.append(self._verifier.verify(self._golden.original, self._golden.photo))
-        except PhotoproofError as error:
-            self.answers.append(error)
-
-    def end(self) -> None:
-        self._ended.set()
-        self._clock.join(120)
-        self._verifier.close()
-
 
 @pytest.fixture
 def callers(fleet, ask_served, quietly) -> Iterator[Callers]:
     """Callers of the fleet's server, which serves version 1 before and after; none of their calls may fail."""
     workspace, server, _ = fleet
-    found = Callers(server.grpc, golden_pair(workspace.serving / "product-encoder" / "1"))
+    golden = golden_pair(workspace.serving / "product-encoder" / "1")
+    assert golden
+    found = Callers(server.grpc, [(golden.original, golden.photo)])
     yield found
     registry.promote(workspace, 1)
     quietly(workspace)
     found.end()
     assert found.failed == []
-    assert found.answers
+    assert found.calls
 
 
 def labels(workspace) -> dict[str, int]:

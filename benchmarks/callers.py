@@ -1,0 +1,67 @@
+"""Callers that ask a model server by label at a steady rate, and remember what each call came to."""
+
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from photoproof import PhotoproofError, Verdict, Verifier
+
+PER_SECOND = 50
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that is over: when it ended (time.monotonic), how many seconds it took, and what came of it."""
+
+    ended: float
+    took: float
+    answer: Verdict | PhotoproofError
+
+
+class Callers:
+    """Calls of `verify` by the label `stable` at PER_SECOND, without retries, from now until `end`."""
+
+    def __init__(self, server: str, pairs: Sequence[tuple[bytes, bytes]]):
+        self.calls: list[Call] = []
+        self._pairs = itertools.cycle(pairs)
+        self._ended = threading.Event()
+        self._verifier = Verifier(server, timeout=60, retries=0)
+        self._clock = threading.Thread(target=self._run, daemon=True)
+        self._clock.start()
+
+    @property
+    def failed(self) -> list[str]:
+        """What the failed calls said."""
+        return [str(one.answer) for one in self.calls if not isinstance(one.answer, Verdict)]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that answered, one after the other."""
+        seen = [str(one.answer.model_id) for one in self.calls if isinstance(one.answer, Verdict)]
+        return [model for model, _ in itertools.groupby(seen)]
+
+    def end(self) -> None:
+        """Ask no more, and wait for what is on its way."""
+        self._ended.set()
+        self._clock.join(120)
+        self._verifier.close()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        with ThreadPoolExecutor(THREADS) as pool:
+            while not self._ended.wait(max(0.0, due - time.monotonic())):
+                pool.submit(self._ask, next(self._pairs))
+                due += 1 / PER_SECOND
+
+    def _ask(self, pair: tuple[bytes, bytes]) -> None:
+        started = time.monotonic()
+        try:
+            answer = self._verifier.verify(*pair)
+        except PhotoproofError as error:
+            answer = error
+        now = time.monotonic()
+        self.calls.append(Call(now, now - started, answer))

@@ -1,0 +1,214 @@
+"""What a promotion is to a caller: from the alias moved in MLflow to the first verdict by the new version, under load.
+
+Everything is real and a process of its own: MLflow's server, `photoproof deploy --watch` with its Prefect server, and
+the model server, which callers ask 50 times a second. Two versions take turns as the champion.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from benchmarks.callers import PER_SECOND, Callers
+from benchmarks.measure import Row
+from benchmarks.model import Pairs, export_model
+from pipelines import registration, registry
+from pipelines.deploy import deploy
+from pipelines.deploy_steps import config_of
+from pipelines.models_config import read_config
+from pipelines.prefect_server import free_port
+from pipelines.serve import ending_with_us, running_server
+from pipelines.workspace import Workspace
+from training import saved_model, tracking
+from training.config import Params
+
+PROMOTIONS = 20
+LOOK_SECONDS = 1
+"""How often the watch looks, shorter than by default, so that 20 promotions are measured in minutes."""
+
+PATIENCE = 180
+GOLDEN = 4
+
+COMMAND = [sys.executable, "-m", "photoproof"]
+
+
+def rows(params: Params, pairs: Pairs, scratch: Path, promotions: int = PROMOTIONS) -> list[Row]:
+    """So many promotions of two untrained models with these params: how long each took, and which calls failed."""
+    workspace = _workspace(scratch / "workspace")
+    with _environment(workspace), _mlflow(workspace):
+        models = {
+            _register(workspace, export_model(scratch / name, params, name), pairs[:GOLDEN]): name
+            for name in ("benchmark", "benchmark-2")
+        }
+        first, second = models
+        registry.promote(workspace, first)
+        deploy(workspace, say=lambda line: None)
+        with running_server(workspace) as server, _watching(workspace) as watching:
+            callers = Callers(server.grpc, pairs)
+            try:
+                took = []
+                for turn in range(promotions):
+                    version = first if turn % 2 else second
+                    took.append(_promoted(workspace, version, models[version], callers, watching))
+                    time.sleep(random.uniform(0, LOOK_SECONDS))  # an alias moves between two looks
+            finally:
+                callers.end()
+    return _rows(took, callers)
+
+
+def _promoted(
+    workspace: Workspace, version: int, model_id: str, callers: Callers, watching: Callable[[], str]
+) -> float:
+    """Move the alias; seconds until a caller has a verdict by that version. Returns when deploy has tidied up too."""
+    registry.promote(workspace, version)
+    moved, seen = time.monotonic(), len(callers.calls)
+    first = None
+    while True:
+        calls = callers.calls[seen:]
+        first = first or next((one.ended for one in calls if getattr(one.answer, "model_id", None) == model_id), None)
+        served = read_config(config_of(workspace))
+        if first and served and served.versions == {version}:
+            return first - moved
+        if time.monotonic() - moved > PATIENCE:
+            raise RuntimeError(f"version {version} was not served after {PATIENCE} s: {watching()}")
+        watching()
+        time.sleep(0.02)
+
+
+def _rows(took: list[float], callers: Callers) -> list[Row]:
+    new, again = took[0], np.array(took[1:] or took)
+    look = f"`deploy --watch` looks every {LOOK_SECONDS} s"
+    spread = f"{np.median(again):.1f} s (fastest {again.min():.1f}, slowest {again.max():.1f})"
+    failed, calls = len(callers.failed), len(callers.calls)
+    latency = np.percentile([1000 * one.took for one in callers.calls], [50, 99])
+    rate = calls / (callers.calls[-1].ended - callers.calls[0].ended)
+    asked = f"{len(took)} promotions, {PER_SECOND} calls a second"
+    return [
+        Row("promotion", f"alias moved → first verdict, a new version; {look}", f"{new:.1f} s", new, unit="s"),
+        Row(
+            "promotion",
+            f"alias moved → first verdict, a version whose folder is there; {look}",
+            spread,
+            float(np.median(again)),
+            unit="s",
+        ),
+        Row("promotion", f"calls failed during {asked}", f"{failed} of {calls:,}", failed, 0, unit="calls"),
+        Row(
+            "promotion",
+            "a call meanwhile",
+            f"p50 {latency[0]:.1f} ms, p99 {latency[1]:.1f} ms ({rate:.0f} a second)",
+            float(latency[0]),
+            unit="ms",
+        ),
+    ]
+
+
+def _workspace(root: Path) -> Workspace:
+    (root / ".photoproof").mkdir(parents=True)
+    (root / "mlflow").mkdir()
+    shutil.copy("mlflow/server.env", root / "mlflow")
+    for name, text in {"dvc.yaml": "stages: {}\n", "params.yaml": "{}\n"}.items():
+        (root / name).write_text(text)
+    return Workspace(root.resolve())
+
+
+def _register(workspace: Workspace, model: Path, pairs: Pairs) -> int:
+    """A version of the model, with golden pairs as evaluation leaves them."""
+    with saved_model.load(model) as loaded:
+        columns = zip(("original_bytes", "photo_bytes"), zip(*pairs, strict=True), strict=True)
+        scores = loaded.run("verify", {name: np.array(pictures, object) for name, pictures in columns})
+    golden = [
+        {"original_bytes": base64.b64encode(original).decode(), "photo_bytes": base64.b64encode(photo).decode()}
+        | {name: float(scores[name][row]) for name in ("similarity", "distance", "probability")}
+        for row, (original, photo) in enumerate(pairs)
+    ]
+    extra = model / "assets.extra"
+    (extra / "golden.json").write_text(json.dumps({"pairs": golden}))
+    (extra / "model.json").write_text(json.dumps({"model_id": model.name}))
+    folder = workspace.models / "saved_model"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(model, folder)
+    trained = workspace.models / "autoencoder" / "run.json"
+    if not trained.exists():
+        trained.parent.mkdir(parents=True)
+        with tracking.run(workspace.root, resume=False) as run_id:
+            trained.write_text(json.dumps({"run_id": run_id}))
+    return registration.register(workspace).version
+
+
+@contextlib.contextmanager
+def _environment(workspace: Workspace) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ["PHOTOPROOF_WORKSPACE"] = str(workspace.root)
+    os.environ["PHOTOPROOF_WATCH_SECONDS"] = str(LOOK_SECONDS)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    for name in ("PHOTOPROOF_SERVER", "PHOTOPROOF_SERVERS", "PHOTOPROOF_DATABASE_URL", "PREFECT_API_URL"):
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _mlflow(workspace: Workspace) -> Iterator[None]:
+    port = free_port()
+    with _process(workspace, "mlflow", "--port", str(port)) as said, httpx.Client() as client:
+        url = f"http://127.0.0.1:{port}"
+        _until(lambda: _answers(client, f"{url}/health"), said)
+        os.environ["MLFLOW_TRACKING_URI"] = url
+        yield
+
+
+@contextlib.contextmanager
+def _watching(workspace: Workspace) -> Iterator[Callable[[], str]]:
+    with _process(workspace, "deploy", "--watch") as said:
+        _until(lambda: "watching" in said(), said)
+        yield said
+
+
+@contextlib.contextmanager
+def _process(workspace: Workspace, *words: str) -> Iterator[Callable[[], str]]:
+    """A `photoproof` command for the block; what it has said so far, which raises RuntimeError once it has ended."""
+    log = workspace.state / f"{words[0]}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(ending_with_us([*COMMAND, *words]), stdout=out, stderr=out, cwd=workspace.root)
+
+    def said() -> str:
+        text = log.read_text(errors="replace")[-1000:]
+        if process.poll() is not None:
+            raise RuntimeError(f"photoproof {' '.join(words)} ended: {text}")
+        return text
+
+    try:
+        yield said
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _until(happened: Callable[[], bool], said: Callable[[], str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        if time.monotonic() > end:
+            raise RuntimeError(f"it did not start within {PATIENCE} s: {said()}")
+        said()
+        time.sleep(0.1)
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
