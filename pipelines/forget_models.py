@@ -12,7 +12,6 @@ from pipelines import registry
 from pipelines.evidence import PICTURES
 from pipelines.registry import ARTIFACT, EVIDENCE, MODEL
 from pipelines.workspace import Workspace
-from training import tracking
 
 TRAINED, MEASURED, COHORT, GOLDEN = "trained on it", "measured with it", "in its cohort", "in its golden pairs"
 PERHAPS = "of a data version that holds it (it keeps no list of its pictures)"
@@ -39,9 +38,6 @@ def holders(
     `holds_it`: does the data version of this md5 have one? It is asked for versions without evidence. Raises
     RegistryUnreachable.
     """
-    uri = tracking.tracking_uri(workspace.root)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return []  # no model was ever registered, and asking would make a registry
     found = []
     for one in registry.all_versions(workspace):
         with tempfile.TemporaryDirectory() as folder:

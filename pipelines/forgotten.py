@@ -5,7 +5,9 @@ nothing; a manifest and a whole version (an object ending in ".dir") that named 
 So an old version can still be asked for, and every clone knows what must not come back.
 """
 
+import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pipelines.workspace import Workspace
 from training.errors import BadInput
@@ -40,6 +42,15 @@ def add(workspace: Workspace, replaced: dict[str, str | None]) -> None:
     part.replace(path)
 
 
+def in_data(workspace: Workspace) -> list[Path]:
+    """Files of data/ that are forgotten; looked for only where its manifest is that of a version that is."""
+    ledger = read(workspace)
+    manifest = workspace.data / "manifest.parquet"
+    if not ledger or not manifest.is_file() or _md5(manifest) not in ledger:
+        return []
+    return [path for path in sorted(workspace.data.rglob("*")) if path.is_file() and _md5(path) in ledger]
+
+
 def successor(ledger: dict[str, str | None], md5: str) -> str:
     """The md5 (without ".dir") of the version that took a version's place; its own where it names nothing forgotten."""
     seen: set[str] = set()
@@ -47,3 +58,8 @@ def successor(ledger: dict[str, str | None], md5: str) -> str:
         seen.add(md5)
         md5 = after.removesuffix(".dir")
     return md5
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

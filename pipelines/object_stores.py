@@ -133,14 +133,23 @@ def stores(workspace: Workspace) -> Iterator[list[Store]]:
 
 
 def stage_outputs(workspace: Workspace, cache: Store) -> set[str]:
-    """What stages of dvc.yaml have put into the cache: all that DVC's run cache names, and dvc.lock."""
+    """What stages of dvc.yaml have ever put into the cache: all that DVC's run cache names, and dvc.lock."""
     files = [path for path in Path(cache.odb.path).parents[1].glob("runs/*/*/*") if path.is_file()]
-    said = [yaml.safe_load(path.read_text()) or {} for path in files]
+    return _outputs([yaml.safe_load(path.read_text()) or {} for path in files], cache) | locked_outputs(
+        workspace, cache
+    )
+
+
+def locked_outputs(workspace: Workspace, cache: Store) -> set[str]:
+    """The outputs of stages that dvc.lock names."""
     lock = workspace.root / "dvc.lock"
-    if lock.is_file():
-        said += ((yaml.safe_load(lock.read_text()) or {}).get("stages") or {}).values()
+    said = yaml.safe_load(lock.read_text()) if lock.is_file() else None
+    return _outputs((said or {}).get("stages", {}).values(), cache)
+
+
+def _outputs(runs: Iterable[dict[str, Any]], cache: Store) -> set[str]:
     found: set[str] = set()
-    for out in (out for stage in said for out in stage.get("outs") or ()):
+    for out in (out for run in runs for out in run.get("outs") or ()):
         if (oid := out.get("md5")) and oid not in found:
             found.add(oid)
             if oid.endswith(".dir"):

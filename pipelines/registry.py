@@ -156,6 +156,9 @@ def download_part(workspace: Workspace, version: int, part: str, folder: Path) -
 
 def all_versions(workspace: Workspace) -> list[Version]:
     """Every version that the registry has, with its tags and aliases. Raises RegistryUnreachable."""
+    uri = tracking.tracking_uri(workspace.root)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return []  # nothing was ever registered, and asking would make a registry, which takes seconds
     with client_of(workspace) as client:
         names: dict[int, list[str]] = {}
         for alias, version in _aliases(client).items():
@@ -203,7 +206,7 @@ def client_of(workspace: Workspace) -> Iterator["MlflowClient"]:
     uri = tracking.tracking_uri(workspace.root)
     if uri.startswith("http"):
         try:
-            httpx.get(f"{uri.rstrip('/')}/health", timeout=10)
+            httpx.get(f"{uri.rstrip('/')}/health", timeout=10, verify=uri.startswith("https"))
         except httpx.HTTPError as error:
             raise RegistryUnreachable(f"MLflow at {uri} does not answer: {_in_a_line(error)}") from None
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -74,6 +74,8 @@ def pull_data(workspace: Workspace) -> None:
             f"{workspace.root / 'data.dvc'} not found: run `photoproof import DIR`, then `photoproof ingest`"
         )
     ensure_store(workspace)
+    for path in forgotten.in_data(workspace):  # DVC would keep them, as files that are nowhere else
+        path.unlink()
     after = forgotten.successor(forgotten.read(workspace), version.md5)
     if after != version.md5:
         (workspace.root / "data.dvc").write_text(f"outs:\n- md5: {after}.dir\n  hash: md5\n  path: data\n")

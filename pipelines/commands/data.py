@@ -154,3 +154,16 @@ def forget(
         return
     typer.echo("push the commit, and in every other clone run `git pull` and `photoproof data gc`")
     typer.echo("reports/ and models/ here are as before: `photoproof retrain` makes them anew")
+
+
+@data.command("gc")
+def gc(
+    keep: Annotated[int, typer.Option(min=0, help="So many of the newest versions stay, whoever needs them.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old versions' pictures from the cache and the remotes, but for those that somebody may still ask for."""
+    from pipelines.data_gc import collect
+
+    found = collect(Workspace.here(), keep, really=not dry_run)
+    typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False) if as_json else str(found))

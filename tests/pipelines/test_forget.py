@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -15,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from photoproof.cli import run
-from pipelines import data_history, forgotten, versions
+from pipelines import data_history, versions
+from pipelines.data_gc import collect
 from pipelines.database import connect, embeddings, photos, quarantine, transaction, verdicts
 from pipelines.forget import forget
 from pipelines.importing import import_folder
@@ -253,18 +253,21 @@ def test_a_forgetting_killed_anywhere_ends_as_one_that_was_not(
     assert subprocess.run(["git", "status", "--porcelain"], cwd=here.root, capture_output=True).stdout == b""
 
 
-def test_another_clone_that_pulls_the_ledger_forgets_too(here: Workspace, tmp_path: Path) -> None:
-    oldest = data_history.log(here)[-1]
-    forget(here, "p0-0", really=True)
+def test_another_clone_forgets_when_it_has_pulled_the_ledger(
+    here: Workspace, folder: ImportFolder, tmp_path: Path
+) -> None:
     clone = Workspace(tmp_path / "clone")
-    subprocess.run(["git", "clone", "--quiet", str(here.root), str(clone.root)], check=True)
-    store = here.state / "store"
-    (clone.root / ".dvc/config.local").write_text(f"['remote \"store\"']\n    url = {store}\n")
-    data_history.checkout(clone, data_history.find(clone, oldest.md5))
-    assert len(read_manifest(clone.data / "manifest.parquet")) == 5
-    ledger = forgotten.read(clone)
-    md5s = {hashlib.md5(path.read_bytes()).hexdigest() for path in clone.data.glob("photos/*")}
-    assert not md5s & ledger.keys()
+    shutil.copytree(here.root, clone.root, ignore=shutil.ignore_patterns("store"))
+    newest, oldest = data_history.log(here)
+    forget(here, "p0-0", really=True)
+    subprocess.run(["git", "pull", "--quiet", str(here.root), "main"], cwd=clone.root, check=True)
+    collect(clone, 10, really=True)
+    picture = (folder.root / "photos/p0-0.jpg").read_bytes()
+    assert [path for path, content in objects(clone).items() if picture in content and "sqlite" not in path] == []
+    assert len(list(clone.data.glob("photos/*"))) == 2
+    assert len(data_history.pictures(clone, oldest)) == 5
+    data_history.checkout(clone, newest)
+    assert len(list(clone.data.glob("photos/*"))) == 2
 
 
 def test_the_plan_as_json_adds_up(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

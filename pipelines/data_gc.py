@@ -1,0 +1,148 @@
+"""`photoproof data gc`: delete what no data version needs that somebody still may ask for.
+
+Kept are the version of data.dvc (here, in HEAD and at the head of every branch), the newest ones, those that a model
+with an alias was trained on, and those of every model that a verdict names. In the cache of this workspace every other
+version goes, and outputs of stages that dvc.lock does not name. A remote may be shared with people whose work is not
+known here: only versions that git's history knows leave it. The remote `sample` is never touched.
+"""
+
+import subprocess
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pipelines import data_history, database, forgotten, registry, stages, versions
+from pipelines.object_stores import CACHE, Store, locked_outputs, stage_outputs, stores
+from pipelines.workspace import Workspace
+
+NEVER = "remote sample"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What leaves a place."""
+
+    place: str
+    versions: int
+    objects: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.versions:,} versions, {self.objects:,} objects, {self.bytes / 1e6:,.1f} MB"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Which data versions are kept, and why, and what goes."""
+
+    kept: dict[str, list[str]]
+    """md5 -> reasons."""
+    lost: tuple[str, ...]
+    """Kept versions that are neither in the cache nor in a remote."""
+    swept: tuple[Swept, ...]
+    done: bool
+
+    def __str__(self) -> str:
+        lines = [f"kept: {md5[:12]}  {', '.join(reasons)}" for md5, reasons in self.kept.items()]
+        lines += [f"WARNING: {md5[:12]} is neither in the cache nor in a remote" for md5 in self.lost]
+        lines += [f"{'deleted' if self.done else 'would be deleted'}: {one}" for one in self.swept]
+        return "\n".join(lines)
+
+
+def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
+    """Delete what is not kept; without `really` only count it. `keep`: how many of the newest versions stay.
+
+    Raises RegistryUnreachable, VersioningFailed, and deletes nothing then.
+    """
+    with stages.only_one(workspace), stores(workspace) as places:
+        places = [store for store in places if store.name != NEVER]
+        ledger = forgotten.read(workspace)
+        kept = {forgotten.successor(ledger, md5): why for md5, why in _kept(workspace, keep).items()}
+        known = _known(workspace) | {old.removesuffix(".dir") for old in ledger if old.endswith(".dir")}
+        known |= {forgotten.successor(ledger, md5) for md5 in known}
+        listings = {store.name: store.listing() for store in places}
+        needed, lost = _needed(places, listings, kept)
+        swept = []
+        for store in places:
+            here = listings[store.name]
+            gone = _unneeded(store, here, {f"{md5}.dir" for md5 in known}) - needed
+            if store.name == CACHE:
+                gone |= stage_outputs(workspace, store) - locked_outputs(workspace, store) - needed
+            gone = (gone | ledger.keys()) & here.keys()
+            if really:
+                store.delete(gone)
+            versions_gone = sum(oid.endswith(".dir") and oid.removesuffix(".dir") in known for oid in gone)
+            swept.append(Swept(store.name, versions_gone, len(gone), sum(here[oid] for oid in gone)))
+        if really and forgotten.in_data(workspace):
+            versions.pull_data(workspace)
+    return Collected(kept, tuple(lost), tuple(swept), really)
+
+
+def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
+    """The md5 of every version that stays, with the reasons."""
+    found: dict[str, list[str]] = {}
+
+    def add(md5: str | None, reason: str) -> None:
+        if md5 and reason not in found.setdefault(md5, []):
+            found[md5].append(reason)
+
+    working = versions.read_version(workspace)
+    add(working and working.md5, "data.dvc")
+    for number, one in enumerate(data_history.log(workspace, keep) if keep else [], 1):
+        add(one.md5, "newest" if number == 1 else f"one of the {keep} newest")
+    for ref in _git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
+        add(_at(workspace, ref), f"head of {ref.split('/', 2)[2]}")
+    add(_at(workspace, "HEAD"), "HEAD")
+    engine = database.connect(workspace.database_url)
+    try:
+        with database.snapshot(engine) as connection:
+            judged = set(connection.scalars(sa.select(database.verdicts.c.model_id).distinct()))
+    finally:
+        engine.dispose()
+    for model in registry.all_versions(workspace):
+        data = model.tags.get("data_version")
+        if model.aliases:
+            add(data, f"{' and '.join(model.aliases)} (model version {model.version})")
+        if model.tags.get("model_id") in judged:
+            add(data, f"verdicts of model version {model.version}")
+    return found
+
+
+def _known(workspace: Workspace) -> set[str]:
+    """Every version that git's history knows, on any branch or tag."""
+    commits = _git(workspace, "log", "--all", "--format=%H", "--diff-filter=AM", "--", "data.dvc").split()
+    return {md5 for commit in commits if (md5 := _at(workspace, commit))}
+
+
+def _needed(
+    places: list[Store], listings: dict[str, dict[str, int]], kept: dict[str, list[str]]
+) -> tuple[set[str], list[str]]:
+    """Every object of the kept versions, and those versions that are nowhere."""
+    needed: set[str] = set()
+    lost = []
+    for md5 in kept:
+        oid = f"{md5}.dir"
+        having = [store for store in places if oid in listings[store.name]]
+        if not having:
+            lost.append(md5)
+        for store in having[:1]:
+            needed |= {oid, *store.version(oid).values()}
+    return needed, lost
+
+
+def _unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
+    """The objects of all versions that may leave a place: in the own cache all, elsewhere those that git knows."""
+    found: set[str] = set()
+    for oid in listing:
+        if oid.endswith(".dir") and (store.own or oid in known) and (entries := store.version(oid)):
+            found |= {oid, *entries.values()}
+    return found
+
+
+def _at(workspace: Workspace, revision: str) -> str | None:
+    said = subprocess.run(["git", "show", f"{revision}:data.dvc"], cwd=workspace.root, capture_output=True, text=True)
+    return versions.parse_version(said.stdout).md5 if said.returncode == 0 else None
+
+
+def _git(workspace: Workspace, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=workspace.root, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,147 @@
+"""Collecting old data versions: what somebody may still ask for stays, what was of other versions alone goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from photoproof.cli import run
+from pipelines import data_history, registry, versions
+from pipelines.data_gc import collect
+from pipelines.database import connect, photos, products, transaction, verdicts
+from pipelines.workspace import Workspace
+from training.errors import BadInput
+from training.manifest import SCHEMA, read_manifest, write_manifest
+
+
+def write_version(workspace: Workspace, *pictures: str) -> None:
+    """Make data/ these pictures (their ids are their contents), commit and push it."""
+    shutil.rmtree(workspace.data, ignore_errors=True)
+    (workspace.data / "originals").mkdir(parents=True)
+    rows = []
+    for one in pictures:
+        (workspace.data / f"originals/{one}.jpg").write_text(one)
+        named = {"role": "original", "picture_id": one, "product_id": one, "name": one, "category": "", "sha256": one}
+        rows.append(dict.fromkeys(SCHEMA.names) | named | {"path": f"originals/{one}.jpg"})
+    write_manifest(pa.Table.from_pylist(rows, SCHEMA), workspace.data / "manifest.parquet")
+    made = versions.add_data(workspace)
+    data_history.commit(workspace, made, read_manifest(workspace.data / "manifest.parquet"))
+    versions.push_data(workspace)
+
+
+@pytest.fixture(scope="module")
+def three_versions(tmp_path_factory: pytest.TempPathFactory, workspace_maker: Callable[..., Workspace]) -> Path:
+    workspace = workspace_maker(tmp_path_factory.mktemp("three") / "workspace")
+    for pictures in (("a", "b"), ("a", "c"), ("a", "d")):
+        write_version(workspace, *pictures)
+    return workspace.root
+
+
+@pytest.fixture
+def here(three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Three committed versions, of the pictures a and b, a and c, a and d."""
+    shutil.copytree(three_versions, tmp_path / "workspace")
+    workspace = Workspace(tmp_path / "workspace")
+    (workspace.root / ".dvc/config.local").write_text(f"['remote \"store\"']\n    url = {workspace.state / 'store'}\n")
+    monkeypatch.setenv("PHOTOPROOF_WORKSPACE", str(workspace.root))
+    return workspace
+
+
+def contents(folder: Path) -> set[str]:
+    """The pictures among the objects of a cache or remote."""
+    return {path.read_text() for path in folder.rglob("*") if path.is_file() and path.stat().st_size == 1}
+
+
+def stores(workspace: Workspace) -> tuple[set[str], set[str]]:
+    return contents(workspace.root / ".dvc/cache/files"), contents(workspace.state / "store/files")
+
+
+@pytest.fixture
+def register_data(here: Workspace, empty_store: Path) -> Callable[..., None]:
+    """Register a model that was trained on a data version."""
+    (here.state / "mlflow").mkdir()
+    shutil.copyfile(empty_store, here.state / "mlflow/mlflow.db")
+
+    def made(model_id: str, data_version: str, alias: str | None = None) -> None:
+        with registry.client_of(here) as client:
+            if not client.search_registered_models():
+                client.create_registered_model(registry.MODEL)
+            tags = {"model_id": model_id, "data_version": data_version}
+            version = client.create_model_version(registry.MODEL, str(here.root), tags=tags)
+            if alias:
+                client.set_registered_model_alias(registry.MODEL, alias, version.version)
+
+    return made
+
+
+def test_only_the_newest_stay_and_what_they_share(here: Workspace) -> None:
+    found = collect(here, 1, really=True)
+    assert stores(here) == ({"a", "d"}, {"a", "d"})
+    cache, store = found.swept
+    assert (cache.versions, cache.objects) == (store.versions, store.objects) == (2, 6)
+    newest, *old = data_history.log(here)
+    assert len(data_history.pictures(here, newest)) == 2
+    for one in old:
+        with pytest.raises(BadInput, match=r"neither in DVC's cache nor"):
+            data_history.pictures(here, one)
+
+
+def test_a_dry_run_counts_and_deletes_nothing(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    before = stores(here)
+    assert run(["data", "gc", "--keep", "2", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert stores(here) == before == ({"a", "b", "c", "d"},) * 2
+    assert [(one["place"], one["versions"], one["objects"]) for one in told["swept"]] == [
+        ("cache", 1, 3),
+        ("remote store", 1, 3),
+    ]
+    assert all(one["bytes"] > 1000 for one in told["swept"])
+    assert run(["data", "gc", "--keep", "2"]) == 0
+    assert "deleted: remote store: 1 versions, 3 objects" in capsys.readouterr().out
+    assert stores(here) == ({"a", "c", "d"},) * 2
+
+
+def test_the_data_of_a_model_with_an_alias_stays(here: Workspace, register_data: Callable[..., None]) -> None:
+    _, second, first = data_history.log(here)
+    register_data("m-one", first.md5, "champion")
+    register_data("m-two", second.md5)
+    found = collect(here, 1, really=True)
+    assert stores(here) == ({"a", "b", "d"},) * 2
+    assert found.kept[first.md5] == ["champion (model version 1)"]
+
+
+def test_the_data_of_a_model_that_a_verdict_names_stays(here: Workspace, register_data: Callable[..., None]) -> None:
+    second = data_history.log(here)[1]
+    register_data("m-two", second.md5)
+    engine = connect(here.database_url)
+    with transaction(engine) as connection:
+        connection.execute(sa.insert(products).values(product_id="p", name="P"))
+        connection.execute(sa.insert(photos).values(photo_id="f", image_bytes=b"", sha256="s"))
+        named = {"photo_id": "f", "claimed_product_id": "p", "outcome": "match", "model_id": "m-two"}
+        connection.execute(sa.insert(verdicts).values(**named, original_sha256="o", photo_sha256="s"))
+    engine.dispose()
+    assert collect(here, 1, really=True).kept[second.md5] == ["verdicts of model version 1"]
+    assert stores(here) == ({"a", "c", "d"},) * 2
+
+
+def test_the_head_of_another_branch_stays(here: Workspace) -> None:
+    subprocess.run(["git", "branch", "aside", "HEAD~2"], cwd=here.root, check=True)
+    collect(here, 1, really=True)
+    assert stores(here) == ({"a", "b", "d"},) * 2
+
+
+def test_a_version_that_git_does_not_know_stays_in_the_remote_and_leaves_the_cache(here: Workspace) -> None:
+    data_dvc = (here.root / "data.dvc").read_bytes()
+    (here.data / "originals/e.jpg").write_text("e")
+    versions.add_data(here)
+    versions.push_data(here)
+    (here.root / "data.dvc").write_bytes(data_dvc)
+    collect(here, 1, really=True)
+    assert stores(here) == ({"a", "d"}, {"a", "d", "e"})
