@@ -4,6 +4,7 @@ A later version is compared with it on the pairs that both have measured, whatev
 """
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from training import drift
 from training.config import Evaluate, Split
 from training.manifest import assign_splits, read_manifest
 
-PAIRS, PICTURES = "pairs.parquet", "pictures.parquet"
+PAIRS, PICTURES, DISTRIBUTIONS = "pairs.parquet", "pictures.parquet", "distributions.json"
 
 KEY = ["photo_id", "claimed_product_id", "photo_sha256", "original_sha256"]
 """A pair is the same in two data versions where the ids and the bytes of both pictures are."""
@@ -55,6 +57,9 @@ def gather(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
         pictures["cohort"] = against & (pictures.role == "original")
         columns.append("cohort")
     pictures[columns].to_parquet(folder / PICTURES, index=False, compression="zstd")
+    distributions = reports.parent / drift.DISTRIBUTIONS
+    if distributions.is_file():
+        shutil.copyfile(distributions, folder / DISTRIBUTIONS)
     pairs = pd.read_parquet(evaluated)
     pairs[pairs.split == "test"].to_parquet(folder / PAIRS, index=False, compression="zstd")
     return True

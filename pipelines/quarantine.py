@@ -104,14 +104,16 @@ def write_released(connection: Connection, data: Path) -> None:
 def _listed(data_version: str) -> sa.Select[*tuple[Any, ...]]:
     """Role, id, reason, and the decision about the bytes that the database has now."""
     of, decided = quarantine.c, quarantine_decisions.c
-    sha256 = sa.case(
-        (of.role == "photo", sa.select(photos.c.sha256).where(photos.c.photo_id == of.picture_id).scalar_subquery()),
-        else_=sa.select(products.c.sha256).where(products.c.product_id == of.picture_id).scalar_subquery(),
+    of_photo = sa.select(photos.c.sha256).where(photos.c.photo_id == of.picture_id)
+    of_original = sa.select(products.c.sha256).where(products.c.product_id == of.picture_id)
+    now = sa.case(
+        (of.role == "photo", of_photo.correlate(quarantine).scalar_subquery()),
+        else_=of_original.correlate(quarantine).scalar_subquery(),
     )
-    same = (decided.role == of.role) & (decided.picture_id == of.picture_id) & (decided.sha256 == sha256)
+    same = (decided.role == of.role) & (decided.picture_id == of.picture_id) & (decided.sha256 == now)
     return (
         sa.select(of.role, of.picture_id, of.reason, decided.decision, decided.who)
-        .outerjoin(quarantine_decisions, same)
+        .select_from(quarantine.outerjoin(quarantine_decisions, same))
         .where(of.data_version == data_version)
         .order_by(of.role, of.picture_id)
     )

@@ -6,6 +6,7 @@ Every stage runs as dvc.yaml states it, and only where something that it depends
 killed goes on where it stopped, and a run without anything new trains nothing and registers nothing.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -15,16 +16,16 @@ from typing import Any
 from uuid import UUID
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
-from pipelines import candidate, data_history, database, ingest, registration, registry, stages, versions
+from pipelines import candidate, data_history, database, ingest, registration, registry, stages, validation, versions
 from pipelines.workspace import Workspace
-from training import tracking
+from training import drift, tracking
 from training.manifest import read_manifest
 
 CANCELLATION_SECONDS = 3
@@ -63,16 +64,23 @@ def retrain(root: Path, from_database: bool = True) -> Retraining:
     workspace = Workspace(root)
     with stages.only_one(workspace):
         data = ingest_pictures(workspace) if from_database else pull_data(workspace)
-        validated = run_stage(workspace, "validate")
+        take_reference(workspace, data)
+        try:
+            validated = run_stage(workspace, "validate")
+        except stages.StageFailed:
+            with contextlib.suppress(registry.RegistryUnreachable):  # what stopped the stage is what a person must know
+                show_validation(workspace, data, again=True)
+            raise
+        docs = show_validation(workspace, data, again=validated.ran)
         commit_data(workspace, data)
         trained = run_stage(workspace, "train")
         evaluated = run_stage(workspace, "evaluate")
         exported = run_stage(workspace, "export")
         commit_run(workspace)
         push_data(workspace)
-        registered = register(workspace)
+        registered = register(workspace, docs)
         decision = decide(workspace, registered)
-        return summarise(workspace, data, [validated, trained, evaluated, exported], registered, decision)
+        return summarise(workspace, data, docs, [validated, trained, evaluated, exported], registered, decision)
 
 
 @task
@@ -99,6 +107,30 @@ def pull_data(workspace: Workspace) -> versions.DataVersion:
     return data
 
 
+@task
+def take_reference(workspace: Workspace, data: versions.DataVersion) -> None:
+    """Have reference.json say how the champion's data are distributed, where the data is new."""
+    say(validation.take_reference(workspace, data))
+
+
+@task
+def show_validation(workspace: Workspace, data: versions.DataVersion, again: bool) -> validation.Docs | None:
+    """Put what was set aside where people look, and Data Docs into MLflow with a link to them in Prefect."""
+    count = validation.record_quarantine(workspace, data)
+    if count:
+        page = workspace.reports / "validation" / "quarantine" / "index.html"
+        say(f"quarantine: {count:,} pictures -> {page}; `photoproof data quarantine` lists them")
+    docs = validation.log_docs(workspace, data, again)
+    if docs:
+        create_link_artifact(
+            link=docs.link,
+            link_text=f"Data Docs of data version {data.md5[:12]}",
+            key="data-docs",
+            description=f"{docs.outcome}\n\nThe same on disk: `{docs.folder / 'index.html'}`",
+        )
+    return docs
+
+
 @task(task_run_name="{stage}")
 def run_stage(workspace: Workspace, stage: str) -> stages.StageRun:
     """Run one stage of dvc.yaml."""
@@ -116,7 +148,7 @@ def commit_data(workspace: Workspace, data: versions.DataVersion) -> None:
 @task
 def commit_run(workspace: Workspace) -> None:
     """Commit what the model was made of."""
-    versions.commit(workspace, ["dvc.lock", "params.yaml"], "Retrain: stages as run")
+    versions.commit(workspace, ["dvc.lock", "params.yaml", str(drift.REFERENCE)], "Retrain: stages as run")
 
 
 @task(retries=2, retry_delay_seconds=5)
@@ -126,9 +158,11 @@ def push_data(workspace: Workspace) -> None:
 
 
 @task(retries=1, retry_delay_seconds=2)
-def register(workspace: Workspace) -> registry.Registered:
-    """Register the exported model, unless it is a version already."""
+def register(workspace: Workspace, docs: validation.Docs | None) -> registry.Registered:
+    """Register the exported model, unless it is a version already; its run names the Data Docs of its data."""
     registered = registration.register(workspace)
+    if docs:
+        validation.tag_training(workspace, registered.version, docs)
     if registered.new:
         say(f"register: {registry.MODEL} version {registered.version}, model {registered.model_id}")
     else:
@@ -148,6 +182,7 @@ def decide(workspace: Workspace, registered: registry.Registered) -> candidate.D
 def summarise(
     workspace: Workspace,
     data: versions.DataVersion,
+    docs: validation.Docs | None,
     runs: list[stages.StageRun],
     registered: registry.Registered,
     decision: candidate.Decision,
@@ -167,7 +202,7 @@ def summarise(
                 "",
                 f"- [the run in MLflow, with its pictures]({run_link(workspace)})",
                 f"- the report: `{workspace.reports / 'evaluation' / 'report.html'}`",
-                f"- Data Docs: `{workspace.reports / 'validation' / 'data_docs' / 'index.html'}`",
+                *([f"- [Data Docs in MLflow]({docs.link}), on disk `{docs.folder / 'index.html'}`"] if docs else []),
                 f"- the decision: `{workspace.reports / 'candidate' / 'decision.md'}`",
             ]
         ),
@@ -192,11 +227,9 @@ def beside_champion(workspace: Workspace, version: int, champion: int | None) ->
 def run_link(workspace: Workspace) -> str:
     """The training's run in MLflow's page; of a workspace's own store, where `photoproof mlflow` shows it."""
     run_id = json.loads((workspace.models / "autoencoder" / "run.json").read_text())["run_id"]
-    uri = tracking.tracking_uri(workspace.root)
-    page = uri if uri.startswith("http") else "http://127.0.0.1:5000"
     mlflow = tracking.setup(workspace.root)
     experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
-    return f"{page.rstrip('/')}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
+    return f"{validation.mlflow_page(workspace)}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
 
 
 def say(line: str) -> None:

@@ -4,6 +4,7 @@ Great Expectations' pages load their styles and scripts from other people's serv
 the few that they need from static/ beside them, and lose the rest.
 """
 
+import base64
 import html as markup
 import json
 import os
@@ -75,6 +76,36 @@ def sum_up(site: Path, version: str, pictures: int, aside: int, broken: Sequence
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     page = INDEX.format(style=(FILES / STYLES[0]).read_text(encoding="utf-8"), rows="\n".join(rows))
     (site.parent / "index.html").write_text(page, encoding="utf-8")
+
+
+def pages(site: Path) -> dict[str, Path]:
+    """The page of each suite's validation, by the suite's name."""
+    found = sorted((site / "validations").rglob("*.html"))
+    return {page.relative_to(site / "validations").parts[0]: page for page in found}
+
+
+def in_one_file(page: Path) -> str:
+    """A page with its styles, scripts and pictures inside, for where a page is shown without its folder.
+
+    Links to other pages are text in it.
+    """
+
+    def style(found: re.Match[str]) -> str:
+        return f"<style>{(page.parent / found[1]).read_text(encoding='utf-8')}</style>"
+
+    def script(found: re.Match[str]) -> str:
+        text = (page.parent / found[1]).read_text(encoding="utf-8").replace("</script", "<\\/script")
+        return f"<script>{text}</script>"
+
+    def picture(found: re.Match[str]) -> str:
+        kind = "x-icon" if found[2].endswith(".ico") else "png"
+        return f"{found[1]}data:image/{kind};base64,{base64.b64encode((page.parent / found[2]).read_bytes()).decode()}"
+
+    html = page.read_text(encoding="utf-8")
+    html = re.sub(r'<link rel="stylesheet" href="([^":]+)">', style, html)
+    html = re.sub(r'<script src="([^":]+)"></script>', script, html)
+    html = re.sub(r"""((?:src|href)=["'])([^"':]+/static/images/[^"':]+)""", picture, html)
+    return re.sub(r"""(<a\s[^>]*?)href=["'](?!#)[^"']*["']""", r"\1", html)
 
 
 def _make_self_contained(site: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.quarantine import quarantine
 from pipelines.workspace import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
@@ -69,6 +70,7 @@ def sample(
 
 
 data = typer.Typer(no_args_is_help=True, help="Versions of the pictures: what each holds, and how they differ.")
+data.add_typer(quarantine, name="quarantine")
 
 
 @data.command("log")
