@@ -43,7 +43,8 @@ def test_rows_are_trained_once_and_evaluated(evaluated, tmp_path: Path) -> None:
     for part in ("data", "reports/validation"):
         shutil.copytree(evaluated.root / part, tmp_path / part)
     train = dataclasses.replace(evaluated.params.train, epochs=2, products_per_step=4)
-    params = dataclasses.replace(evaluated.params, train=train)
+    evaluate = dataclasses.replace(evaluated.params.evaluate, bootstrap=2, baseline_epochs=0)
+    params = dataclasses.replace(evaluated.params, train=train, evaluate=evaluate)
     (tmp_path / "params.yaml").write_text(json.dumps(dataclasses.asdict(params)))
     rows = ["as set", "plain cosine, no cohort"]
     table = ablation(tmp_path, [1], rows)
