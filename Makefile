@@ -24,9 +24,9 @@ lint: $(STAMP)  ## Style and types
 bench: $(STAMP)  ## What serving costs on this machine: SERVER=grpc://host:8500 (REST=...) measures that one, MODEL=folder
 	@$(BIN)/python -m benchmarks $(if $(SERVER),--server $(SERVER)) $(if $(REST),--rest $(REST)) $(if $(MODEL),--model $(MODEL))
 
-grocery: $(STAMP)  ## The whole way on real photos, and a second seed: GROCERY=a folder with catalogue.csv and photos.csv
+grocery: $(STAMP)  ## The whole way on real photos, a second seed, and both from scratch: GROCERY=a folder with catalogue.csv and photos.csv
 	@$(BIN)/photoproof demo --catalogue "$(GROCERY)" --setting default --to .photoproof/grocery
-	@$(BIN)/python -m benchmarks.ablation --workspace .photoproof/grocery --rows "as set" --seeds 1 2
+	@$(BIN)/python -m benchmarks.ablation --workspace .photoproof/grocery --rows "as set" "from scratch, 64 px" --seeds 1 2
 
 ablation: $(STAMP)  ## What each choice in params.yaml is worth, on the data of WORKSPACE=.photoproof/demo; hours on real photos
 	@$(BIN)/python -m benchmarks.ablation --workspace "$(WORKSPACE)"
