@@ -18,6 +18,9 @@ from training import data_docs, drift, tracking
 EXPERIMENT = "photoproof-data"
 """MLflow's experiment with a run for each validation."""
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of that experiment: MLflow's page guesses otherwise that it is about prompts."""
+
 
 @dataclass(frozen=True)
 class Docs:
@@ -89,7 +92,7 @@ def log_docs(workspace: Workspace, data: DataVersion, again: bool) -> Docs | Non
         experiment = (
             there.experiment_id
             if there
-            else client.create_experiment(EXPERIMENT, main.artifact_location if main and local else None)
+            else client.create_experiment(EXPERIMENT, main.artifact_location if main and local else None, tags=KIND)
         )
         found = client.search_runs([experiment], f"tags.data_version = '{data.md5}'", max_results=1)
         if found and not again:

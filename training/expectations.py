@@ -176,6 +176,13 @@ def leakage(limits: Validate) -> Suite:
     )
 
 
+def altogether(limits: Validate) -> Suite:
+    """The promise that most pictures keep all promises, or were let in by a person."""
+    share = limits.max_quarantine_share
+    kept = ExpectColumnValuesToBeInSet(column="set_aside", value_set=[False], mostly=1 - share)
+    return _described(Suite("altogether", [Promise(f"At most {share:.1%} of the pictures are set aside.", kept)]))
+
+
 def drifting(limits: Validate, reference: drift.Reference) -> Suite:
     """Promises that the photos are like those that the champion was trained on."""
     margins = {

@@ -1,7 +1,8 @@
 """Great Expectations, run over one table in memory, with Data Docs as its only trace on disk."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,15 @@ class Broken:
         return f"{self.promise.says} Not so: {named}{more}"
 
 
-def check(pictures: pd.DataFrame, suites: Sequence[Suite], data_docs: Path, version: str) -> list[Broken]:
-    """What the pictures break, in the order of the suites' promises, those included that all but a few rows keep.
+Check = Callable[[pd.DataFrame, Sequence[Suite]], list[Broken]]
 
-    Data Docs of it all go to `data_docs`; `version` names the data in them.
+
+@contextmanager
+def checking(data_docs: Path, version: str) -> Iterator[Check]:
+    """What checks pictures by suites; at the end of the block, Data Docs of all that was checked go to `data_docs`.
+
+    It returns what the pictures break, in the order of the suites' promises, those included that all but a few rows
+    keep. `version` names the data in Data Docs.
     """
     context = gx.get_context(
         mode="ephemeral",
@@ -61,27 +67,30 @@ def check(pictures: pd.DataFrame, suites: Sequence[Suite], data_docs: Path, vers
     )
     source = context.data_sources.add_pandas("data")
     batch = source.add_dataframe_asset("manifest").add_batch_definition_whole_dataframe("pictures")
-    key = [column for column in KEY if column in pictures]
     run_id = RunIdentifier(run_name=version)
-    broken = []
-    for suite in suites:
-        expectations = [promise.expectation for promise in suite.promises]
-        checked = gx.ValidationDefinition(
-            name=suite.name,
-            data=batch,
-            suite=context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations)),
-        )
-        results = context.validation_definitions.add(checked).run(
-            batch_parameters={"dataframe": pictures},
-            run_id=run_id,
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": key},
-        )
-        result_of = {_description(result): result for result in results.results}
-        for promise in suite.promises:
-            result = result_of[promise.says]
-            rows = _rows(result)
-            if not result.success or rows:
-                broken.append(Broken(promise, rows, _moved(result)))
+
+    def check(pictures: pd.DataFrame, suites: Sequence[Suite]) -> list[Broken]:
+        key = [column for column in KEY if column in pictures]
+        broken = []
+        for suite in suites:
+            expectations = [promise.expectation for promise in suite.promises]
+            checked = gx.ValidationDefinition(
+                name=suite.name,
+                data=batch,
+                suite=context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations)),
+            )
+            results = context.validation_definitions.add(checked).run(
+                batch_parameters={"dataframe": pictures},
+                run_id=run_id,
+                result_format={"result_format": "COMPLETE", "unexpected_index_column_names": key},
+            )
+            result_of = {_description(result): result for result in results.results}
+            for promise in suite.promises:
+                result = result_of[promise.says]
+                rows = _rows(result)
+                if not result.success or rows:
+                    broken.append(Broken(promise, rows, _moved(result)))
+        return broken
 
     def build(folder: Path) -> None:
         site: Any = {
@@ -93,8 +102,8 @@ def check(pictures: pd.DataFrame, suites: Sequence[Suite], data_docs: Path, vers
         context.add_data_docs_site("data_docs", site)
         context.build_data_docs(site_names=["data_docs"])
 
+    yield check
     write_data_docs(data_docs, build)
-    return broken
 
 
 def _description(result: ExpectationValidationResult) -> str | None:

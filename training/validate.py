@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training import data_docs, drift, manifest, measure
-from training.config import Params
+from training.config import Params, Validate
 from training.errors import BadInput
 from training.leakage import relations
 from training.released import NO_ORIGINAL, can_release, read_released
@@ -83,44 +83,54 @@ def validate(root: Path, params: Params) -> ValidateReport:
         to_check += [expectations.pictures(limits), expectations.leakage(limits)]
         to_check += [one for one in [expectations.drifting(limits, reference)] if one.promises]
     site = data_docs.folder_of(folder / "data_docs", version)
-    broken = suites.check(pictures, to_check, site, version)
-    docs = (site / "index.html").relative_to(root)
+    reasons: list[str | None] = []
+    let_in: list[str | None] = []
+    with suites.checking(site, version) as check:
+        broken = check(pictures, to_check)
+        against = [one for one in broken if one.promise.reason]
+        if measured is not None:
+            reasons, let_in = judge(pictures, against, read_released(root / "data"))
+            check(pictures.assign(set_aside=[one is not None for one in reasons]), [expectations.altogether(limits)])
 
-    def stop(why: str) -> BadInput:
-        data_docs.sum_up(site, version, len(table), aside, [str(one) for one in broken], stopped=why)
-        return BadInput(f"{why} (see {docs})")
+    aside = sum(one is not None for one in reasons)
+    released = sum(one is not None for one in let_in)
+    why = _why_not(table, measured, broken, aside, limits)
+    told = [str(one) for one in broken] + ([f"{released:,} let in by a person"] if released else [])
+    data_docs.sum_up(site, version, len(table), aside, told, stopped=why)
+    if measured is not None:
+        for field in measure.SCHEMA:
+            table = table.append_column(field, measured[field.name])
+        is_aside = pa.array([one is not None for one in reasons], pa.bool_())
+        because = pa.array([one for one in reasons if one], pa.string())
+        _write(table.filter(is_aside).append_column("reason", because), quarantine)
+    if why:
+        raise BadInput(f"{why} (see {(site / 'index.html').relative_to(root)})")
+    drift.write_reference(drift.Reference(version, drift.describe_all(pictures)), root / drift.DISTRIBUTIONS)
+    table = table.append_column("released", pa.array(let_in, pa.string()))
+    _write(table.filter([one is None for one in reasons]), accepted)
+    compared_with = reference.data_version if reference.distributions else None
+    drifted = tuple(str(one) for one in broken if one.moved is not None)
+    return ValidateReport(len(table), aside, released, compared_with, drifted, site.relative_to(root))
 
-    aside = 0
-    of_table = [str(one) for one in broken if not (one.promise.reason or one.promise.only_told)]
+
+def _why_not(
+    table: pa.Table, measured: pa.Table | None, broken: Sequence["Broken"], aside: int, limits: Validate
+) -> str:
+    """Why nothing of the table may be used; empty where nothing is wrong with it as a whole."""
     if measured is None:
         missing = [name for name in manifest.SCHEMA.names if name not in table.column_names]
         of_table = [f"The manifest has its columns. Not so: {', '.join(missing)} missing"]
-        raise stop(f"the data breaks {_counted(of_table, 'promise')}: {'; '.join(of_table)}")
-
-    against = [one for one in broken if one.promise.reason]
-    reasons, let_in = judge(pictures, against, read_released(root / "data"))
-    for field in measure.SCHEMA:
-        table = table.append_column(field, measured[field.name])
-    is_aside = pa.array([reason is not None for reason in reasons], pa.bool_())
-    aside = is_aside.true_count
-    _write(table.filter(is_aside).append_column("reason", pa.array([r for r in reasons if r], pa.string())), quarantine)
+    else:
+        of_table = [str(one) for one in broken if not (one.promise.reason or one.promise.only_told)]
     if of_table:
-        raise stop(f"the data breaks {_counted(of_table, 'promise')}: {'; '.join(of_table)}")
-    share = aside / len(table)
-    if share > limits.max_quarantine_share:
-        raise stop(
-            f"{share:.1%} of the pictures are set aside, more than validate.max_quarantine_share "
-            f"({limits.max_quarantine_share:.1%}): {'; '.join(map(str, against))}"
-        )
-    distributions = drift.describe_all(pictures)
-    drift.write_reference(drift.Reference(version, distributions), root / drift.DISTRIBUTIONS)
-    table = table.append_column("released", pa.array(let_in, pa.string()))
-    _write(table.filter([reason is None for reason in reasons]), accepted)
-    data_docs.sum_up(site, version, len(table), aside, [str(one) for one in broken])
-    drifted = tuple(str(one) for one in broken if one.promise.only_told)
-    compared_with = reference.data_version if reference.distributions else None
-    released = sum(one is not None for one in let_in)
-    return ValidateReport(len(table), aside, released, compared_with, drifted, site.relative_to(root))
+        return f"the data breaks {_counted(of_table, 'promise')}: {'; '.join(of_table)}"
+    if aside <= limits.max_quarantine_share * len(table):
+        return ""
+    of_rows = "; ".join(str(one) for one in broken if one.promise.reason)
+    return (
+        f"{aside / len(table):.1%} of the pictures are set aside, more than validate.max_quarantine_share "
+        f"({limits.max_quarantine_share:.1%}): {of_rows}"
+    )
 
 
 def judge(

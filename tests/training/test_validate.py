@@ -318,7 +318,7 @@ def test_no_manifest_is_answered_with_what_to_do(tmp_path):
 def test_data_docs_load_nothing_from_elsewhere(tmp_path):
     validate(catalogue(tmp_path), Params())
     pages = list((tmp_path / "reports" / "validation" / "data_docs").rglob("*.html"))
-    assert len(pages) == 8
+    assert len(pages) == 10
     for page in pages:
         html = page.read_text()
         assert not re.findall(r"<(?:script|link|img)[^>]*https?://", html)
