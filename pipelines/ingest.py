@@ -2,34 +2,37 @@
 
 A file's name is made of its picture's id and sha256, so a file that is there is the right one: only what is new is
 read from the database and written. New files come first, then the manifest, then what nobody needs goes. Whoever
-reads data/ meanwhile finds the old state or the new one, and a run that was killed is simply started again.
+reads data/ meanwhile finds the old state or the new one, and a run that was killed is simply started again. The
+database and the old manifest are read alongside, in one order, and the new manifest is written on the way, so memory
+does not grow with the catalogue.
 """
 
+import contextlib
 import hashlib
-import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from numpy.typing import NDArray
+from sqlalchemy.engine import Engine
 from tqdm import tqdm
 
 from photoproof.errors import InvalidImage
 from photoproof.pictures import upright
-from pipelines.database import photos, products, snapshot
-from pipelines.quarantine import is_deleted, write_released
-from training.errors import BadInput
-from training.manifest import SCHEMA, write_manifest
+from pipelines.database import snapshot
+from pipelines.ingest_queries import count, image_bytes, left_out, pictures
+from pipelines.quarantine import write_released
+from training.manifest import manifest_writer
 
-BATCH_BYTES = 64_000_000
 MANIFEST = "manifest.parquet"
 FOLDERS = {"original": "originals", "photo": "photos"}
 
@@ -82,37 +85,48 @@ def ingest(engine: Engine, data: Path, *, progress: bool = True) -> IngestReport
     """
     for folder in FOLDERS.values():
         (data / folder).mkdir(parents=True, exist_ok=True)
-    before = _previous(data / MANIFEST)
-    rows: list[dict[str, Any]] = []
+    before, kept = _Previous(data / MANIFEST), _Names()
+    counts = {"original": 0, "photo": 0}
     written = 0
-    with snapshot(engine) as connection, ThreadPoolExecutor() as pool:
-        total = _count(connection)
-        with tqdm(total=total, desc="ingest", unit="picture", disable=None if progress else True) as bar:
-            for role, query, table in (("original", _originals(), products), ("photo", _labelled_photos(), photos)):
-                for batch in _batches(connection, query):
-                    entries = [_Entry(data, role, dict(row), before) for row in batch]
-                    missing = {entry.picture_id: entry for entry in entries if not entry.there}
-                    image_bytes = _image_bytes(connection, table, list(missing))
-                    list(pool.map(lambda one, read=image_bytes: one.write(read[one.picture_id]), missing.values()))
-                    written += len(missing)
-                    rows += [entry.row for entry in entries]
-                    bar.update(len(batch))
-        report = _report(connection, rows, written)
-        write_released(connection, data)
-    write_manifest(pa.Table.from_pylist(rows, schema=SCHEMA), data / MANIFEST)
-    return IngestReport(**report, removed=_remove_others(data, {row["path"] for row in rows}))
+    with (
+        snapshot(engine) as connection,
+        ThreadPoolExecutor() as pool,
+        tqdm(total=count(connection), desc="ingest", unit="picture", disable=None if progress else True) as bar,
+    ):
+        with manifest_writer(data / MANIFEST) as write:
+            for role, table, batch in pictures(connection):
+                entries = [_Entry(data, role, dict(row), before) for row in batch]
+                missing = {entry.picture_id: entry for entry in entries if not entry.there}
+                found = image_bytes(connection, table, list(missing))
+                list(pool.map(lambda one, read=found: one.write(read[one.picture_id]), missing.values()))
+                write([entry.row for entry in entries])
+                kept.add(entry.row["path"] for entry in entries)
+                counts[role] += len(entries)
+                written += len(missing)
+                bar.update(len(batch))
+            write_released(connection, data)
+        report = left_out(connection)
+    total = sum(counts.values())
+    return IngestReport(
+        originals=counts["original"],
+        photos=counts["photo"],
+        written=written,
+        kept=total - written,
+        removed=_remove_others(data, kept),
+        **report,
+    )
 
 
 class _Entry:
     """A picture on its way: its row of the manifest, and whether its file is there already."""
 
-    def __init__(self, data: Path, role: str, found: dict[str, Any], before: dict[tuple[str, str], dict[str, Any]]):
+    def __init__(self, data: Path, role: str, found: dict[str, Any], before: "_Previous"):
         self.data = data
         self.picture_id: str = found["picture_id"]
         size = found.pop("bytes")
         self.row: dict[str, Any] = {"role": role, "scene": None, "taken_at": None, "label_source": None, **found}
         self.stem = f"{FOLDERS[role]}/{safe_name(self.picture_id, found['sha256'])}"
-        old = before.get((role, self.picture_id))
+        old = before.get(role, self.picture_id)
         self.there = old is not None and old["path"].startswith(self.stem) and _has(data / old["path"], size)
         if old is not None and self.there:
             self.row |= {name: old[name] for name in ("path", "sha256", "source_format", "source_orientation")}
@@ -166,119 +180,63 @@ def _has(path: Path, size: int) -> bool:
     return length > 0 if path.stem.endswith(_CONVERTED) else length == size
 
 
-def _previous(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of the manifest that is there, by role and picture_id; none where it can't be read."""
-    columns = ["role", "picture_id", "path", "sha256", "source_format", "source_orientation"]
-    try:
-        rows = pq.read_table(path, columns=columns).to_pylist()
-    except (OSError, pa.ArrowException):
-        return {}
-    return {(row["role"], row["picture_id"]): row for row in rows}
+class _Previous:
+    """The manifest that is there, read alongside: rows are asked for in its own order, by role and id."""
+
+    _COLUMNS = ("role", "picture_id", "path", "sha256", "source_format", "source_orientation")
+
+    def __init__(self, path: Path):
+        self._rows = self._read(path)
+        self._next = next(self._rows, None)
+
+    def get(self, role: str, picture_id: str) -> dict[str, Any] | None:
+        """The picture's row; None where it has none, or the manifest can't be read."""
+        while self._next is not None and (self._next["role"], self._next["picture_id"]) < (role, picture_id):
+            self._next = next(self._rows, None)
+        if self._next is None or (self._next["role"], self._next["picture_id"]) != (role, picture_id):
+            return None
+        return self._next
+
+    def _read(self, path: Path) -> Iterator[dict[str, Any]]:
+        with contextlib.suppress(OSError, pa.ArrowException), pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(500, columns=list(self._COLUMNS)):
+                yield from batch.to_pylist()
 
 
-def _originals() -> sa.Select[*tuple[Any, ...]]:
-    return sa.select(
-        products.c.product_id.label("picture_id"),
-        products.c.product_id,
-        products.c.name,
-        products.c.category,
-        products.c.sha256,
-        sa.func.length(products.c.image_bytes).label("bytes"),
-    ).where(_has_original())
+class _Names:
+    """Which files of data/ are wanted, at 8 bytes a file: two names are one in 1 of 2^64 cases, and a file stays."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def add(self, paths: Iterable[str]) -> None:
+        self._hashes.extend(map(_hash, paths))
+
+    def sorted(self) -> NDArray[np.uint64]:
+        """Their hashes, ascending."""
+        return np.sort(np.frombuffer(self._hashes, np.uint64))
 
 
-def _labelled_photos() -> sa.Select[*tuple[Any, ...]]:
-    """Photos with a truth; the join leaves out those without."""
-    return (
-        sa.select(
-            photos.c.photo_id.label("picture_id"),
-            photos.c.product_id,
-            products.c.name,
-            products.c.category,
-            photos.c.sha256,
-            photos.c.scene,
-            photos.c.taken_at,
-            photos.c.label_source,
-            sa.func.length(photos.c.image_bytes).label("bytes"),
-        )
-        .join(products, photos.c.product_id == products.c.product_id)
-        .where(_has_original(), ~is_deleted("photo", photos.c.sha256))
-    )
+def _hash(path: str) -> int:
+    return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big")
 
 
-def _has_original() -> sa.ColumnElement[bool]:
-    """One that nobody deleted in quarantine."""
-    return products.c.image_bytes.is_not(None) & ~is_deleted("original", products.c.sha256)
-
-
-def _count(connection: Connection) -> int:
-    counts = [
-        connection.scalar(sa.select(sa.func.count()).select_from(query.subquery()))
-        for query in (_originals(), _labelled_photos())
-    ]
-    if not counts[0]:
-        raise BadInput("the product database holds no original: run `photoproof import DIR` first")
-    return sum(count or 0 for count in counts)
-
-
-def _batches(connection: Connection, query: sa.Select[*tuple[Any, ...]]) -> Iterator[list[sa.RowMapping]]:
-    """The query's rows in batches of at most 500, and of few enough that their pictures fit into memory."""
-    batch: list[sa.RowMapping] = []
-    size = 0
-    for row in connection.execute(query.execution_options(yield_per=500)).mappings():
-        if batch and (len(batch) == 500 or size + row["bytes"] > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += row["bytes"]
-    if batch:
-        yield batch
-
-
-def _image_bytes(connection: Connection, table: sa.Table, ids: list[str]) -> dict[str, bytes]:
-    if not ids:
-        return {}
-    (key,) = table.primary_key
-    return {row[0]: row[1] for row in connection.execute(sa.select(key, table.c.image_bytes).where(key.in_(ids)))}
-
-
-def _report(connection: Connection, rows: list[dict[str, Any]], written: int) -> dict[str, Any]:
-    originals = sorted((row["sha256"], row["picture_id"]) for row in rows if row["role"] == "original")
-    groups = (
-        tuple(picture_id for _, picture_id in group) for _, group in itertools.groupby(originals, lambda pair: pair[0])
-    )
-    lacking = ~_has_original()
-    named = products.c.name != ""  # what was forgotten has no name, and nobody waits for its original
-    unlabelled = sa.select(sa.func.count()).select_from(photos).where(photos.c.product_id.is_(None))
-    labelled = photos.join(products, photos.c.product_id == products.c.product_id)
-    orphaned = sa.select(sa.func.count()).select_from(labelled).where(lacking)
-    deleted = sa.select(sa.func.count()).select_from(labelled)
-    deleted = deleted.where(_has_original(), is_deleted("photo", photos.c.sha256))
-    return {
-        "originals": len(originals),
-        "photos": len(rows) - len(originals),
-        "written": written,
-        "kept": len(rows) - written,
-        "photos_without_truth": connection.scalar(unlabelled),
-        "photos_without_original": connection.scalar(orphaned),
-        "photos_deleted": connection.scalar(deleted),
-        "products_without_original": tuple(
-            sorted(connection.scalars(sa.select(products.c.product_id).where(lacking, named)))
-        ),
-        "same_original": tuple(group for group in groups if len(group) > 1),
-    }
-
-
-def _remove_others(data: Path, paths: set[str]) -> int:
-    """Remove every file that is not among the paths, and what a killed run left; the number of pictures among them."""
-    removed = 0
+def _remove_others(data: Path, wanted: _Names) -> int:
+    """Remove every file that is not wanted, and what a killed run left; the number of pictures among them."""
+    removed, known = 0, wanted.sorted()
     for folder in FOLDERS.values():
-        for entry in list(os.scandir(data / folder)):
-            if f"{folder}/{entry.name}" not in paths and not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                removed += not entry.name.endswith(".part")
-    (data / f"{MANIFEST}.part").unlink(missing_ok=True)
+        with os.scandir(data / folder) as entries:
+            files = (f"{folder}/{one.name}" for one in entries if not one.is_dir(follow_symlinks=False))
+            others = [path for path in files if not _is_among(known, _hash(path))]
+        for path in others:
+            os.unlink(data / path)
+            removed += not path.endswith(".part")
     return removed
+
+
+def _is_among(ascending: NDArray[np.uint64], value: int) -> bool:
+    at = np.searchsorted(ascending, np.uint64(value))
+    return bool(at < len(ascending) and ascending[at] == value)
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

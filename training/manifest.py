@@ -4,9 +4,12 @@ data/ holds originals/, photos/ and manifest.parquet. Splits are a hash of produ
 salt from params.yaml, so a picture is in the same split in every data version.
 """
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -35,12 +38,37 @@ SCHEMA = pa.schema(
 SPLITS = ("train", "validation", "test")
 
 
+ROW_GROUP = 10_000
+"""Rows of a manifest that are compressed, and read, together."""
+
+
+@contextlib.contextmanager
+def manifest_writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """A function that takes rows in the order of role and picture_id; the manifest appears when the block ends well.
+
+    The same rows give the same bytes, in however many calls they come, and ROW_GROUP of them are in memory at most.
+    """
+    part = path.with_name(path.name + ".part")
+    waiting: list[dict[str, Any]] = []
+
+    def write(rows: list[dict[str, Any]], at_least: int = ROW_GROUP) -> None:
+        waiting.extend(rows)
+        while waiting and len(waiting) >= at_least:
+            file.write_table(pa.Table.from_pylist(waiting[:ROW_GROUP], SCHEMA), row_group_size=ROW_GROUP)
+            del waiting[:ROW_GROUP]
+
+    with pq.ParquetWriter(part, SCHEMA, compression="zstd") as file:
+        yield write
+        write([], at_least=1)
+    part.replace(path)
+
+
 def write_manifest(rows: pa.Table, path: Path) -> None:
     """Write the rows, sorted by role and picture_id, so that the same pictures give the same bytes."""
     table = rows.cast(SCHEMA).sort_by([("role", "ascending"), ("picture_id", "ascending")])
-    part = path.with_name(path.name + ".part")
-    pq.write_table(table, part, compression="zstd")
-    part.replace(path)
+    with manifest_writer(path) as write:
+        for batch in table.to_batches(ROW_GROUP):
+            write(batch.to_pylist())
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

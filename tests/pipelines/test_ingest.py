@@ -259,6 +259,21 @@ def test_names_are_plain_and_differ_even_where_case_is_folded(ids: list[str]) ->
     assert all(name.isascii() and name.replace("-", "").isalnum() and len(name) <= 80 for name in names)
 
 
+def test_ids_that_sort_differently_elsewhere_are_found_again(engine: Engine, data: Path) -> None:
+    """Database, old manifest and new manifest are read alongside, so they must agree on the order."""
+    out = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(out, "PNG")
+    ids = ["a", "B", "ä", "z", "Z", "a b", "a-b", "a_b", "😀", "￿", "10", "9", "é", "e\u0301", "ab"]
+    with transaction(engine) as connection:
+        for one in ids:
+            row = {"product_id": one, "name": "P", "image_bytes": out.getvalue(), "sha256": f"sha of {one}"}
+            connection.execute(sa.insert(products).values(row))
+    assert ingest(engine, data).written == len(ids)
+    report = ingest(engine, data)
+    assert (report.written, report.kept, report.removed) == (0, len(ids), 0)
+    assert list(read_manifest(data / "manifest.parquet").picture_id) == sorted(ids)
+
+
 class Killed(BaseException):
     """As abrupt as Ctrl-C."""
 

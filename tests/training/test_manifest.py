@@ -1,14 +1,25 @@
+import itertools
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import Split
 from training.errors import BadInput
-from training.manifest import SCHEMA, assign_splits, hash_to_unit, read_manifest, scene_of, write_manifest
+from training.manifest import (
+    SCHEMA,
+    assign_splits,
+    hash_to_unit,
+    manifest_writer,
+    read_manifest,
+    scene_of,
+    write_manifest,
+)
 
 
 def pictures(products: int, photos: int) -> pd.DataFrame:
@@ -109,6 +120,28 @@ def test_the_same_rows_in_any_order_are_the_same_bytes(tmp_path: Path) -> None:
         write_manifest(pa.Table.from_pylist(given_rows, SCHEMA), tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     assert list(read_manifest(tmp_path / "one").picture_id) == ["p", "a", "b"]
+
+
+@given(cuts=st.lists(st.integers(0, 25), max_size=5))
+def test_rows_in_any_pieces_are_the_same_bytes(cuts: list[int]) -> None:
+    texts = {"product_id": "p", "name": "", "category": "", "sha256": "0" * 64, "path": "", "role": "photo"}
+    given_rows = [dict.fromkeys(SCHEMA.names) | texts | {"picture_id": f"{number:02}"} for number in range(25)]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.manifest.ROW_GROUP", 4)
+        whole, pieces = Path(folder, "whole"), Path(folder, "pieces")
+        write_manifest(pa.Table.from_pylist(given_rows, SCHEMA), whole)
+        with manifest_writer(pieces) as write:
+            for start, end in itertools.pairwise([0, *sorted(cuts), 25]):
+                write(given_rows[start:end])
+        assert whole.read_bytes() == pieces.read_bytes()
+        assert pq.ParquetFile(whole).num_row_groups == 7
+
+
+def test_a_manifest_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="half-way"), manifest_writer(tmp_path / "manifest.parquet") as write:
+        write([])
+        raise ValueError("half-way")
+    assert not (tmp_path / "manifest.parquet").exists()
 
 
 def test_a_missing_manifest_says_how_to_get_it(tmp_path: Path) -> None:
