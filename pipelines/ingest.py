@@ -63,7 +63,7 @@ class IngestReport:
         if self.photos_without_truth:
             said += f", {self.photos_without_truth:,} photos without a truth left out"
         if self.photos_deleted:
-            said += f", {self.photos_deleted:,} photos that were deleted in quarantine left out"
+            said += f", {self.photos_deleted:,} deleted in quarantine left out"
         if self.products_without_original:
             said += (
                 f", {len(self.products_without_original):,} products without an original left out with their "
