@@ -152,16 +152,16 @@ def leakage(limits: Validate) -> Suite:
             "leakage",
             [
                 Promise(
-                    "No photo is a copy of an original, byte by byte or pixel by pixel.",
+                    "No photo is a copy of an original, byte by byte.",
                     ExpectColumnValuesToBeInSet(
                         column="copies_original", value_set=[False], row_condition=photo, mostly=mostly
                     ),
                     "a copy of an original, not a photo",
                 ),
                 Promise(
-                    f"No photo is nearly equal to an original (perceptual hashes within {bits} bits of 64).",
+                    f"No photo is equal or nearly equal to an original (perceptual hashes within {bits} bits of 64).",
                     ExpectColumnValuesToBeNull(column="near_original", row_condition=photo, mostly=mostly),
-                    "nearly equal to an original, not a photo",
+                    "equal or nearly equal to an original, not a photo",
                     "near_original",
                 ),
                 Promise(

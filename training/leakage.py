@@ -12,15 +12,15 @@ def relations(pictures: pd.DataFrame, split: Split, distance: int) -> pd.DataFra
     """The same rows with what each has to do with others, from manifest columns and measurements.
 
     `has_original` (bool): its product has an original. For photos, else missing:
-    `copies_original` (bool): it is some original, byte by byte or pixel by pixel;
-    `near_original` (str): the product whose original it is nearly equal to, where it is no copy;
+    `copies_original` (bool): it is some original, byte by byte;
+    `near_original` (str): the product whose original it is equal or nearly equal to, where it is no copy;
     `in_other_split` (str): a photo of a later split ("train", "validation", "test", in this order) that it is equal or
     nearly equal to. So of the two the one goes that may be learnt from, and what is measured stays the same.
     Nearly equal: perceptual hashes differ in at most `distance` bits.
     """
     photo = (pictures.role == "photo").to_numpy()
     originals = pictures[~photo]
-    copies = pictures.sha256.isin(originals.sha256) | pictures.pixels_sha256.isin(originals.pixels_sha256.dropna())
+    copies = pictures.sha256.isin(originals.sha256)
     near_original, in_other_split = _near_others(pictures.reset_index(drop=True), photo, split, distance)
     return pictures.assign(
         has_original=pictures.product_id.isin(originals.product_id),

@@ -26,8 +26,8 @@ def drawn(seed: int, count: int) -> pd.DataFrame:
         product = f"p{number % 5}"
         hashed = None if generator.random() < 0.125 else f"{flipped:016x}"
         role, picture_id = ("original", product) if number < 5 else ("photo", f"{product}_{number}")
-        rows.append([role, picture_id, product, None, f"bytes {number}", f"pixels {number}", hashed])
-    columns = ["role", "picture_id", "product_id", "scene", "sha256", "pixels_sha256", "perceptual_hash"]
+        rows.append([role, picture_id, product, None, f"bytes {number}", hashed])
+    columns = ["role", "picture_id", "product_id", "scene", "sha256", "perceptual_hash"]
     return pd.DataFrame(rows, columns=columns)
 
 

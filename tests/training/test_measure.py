@@ -56,4 +56,16 @@ def test_greyscale_and_transparent_pictures_are_measured_as_rgb(tmp_path):
     (tmp_path / "clear.png").write_bytes(clear.getvalue())
     one, other = (measure(tmp_path / name, 10_000) for name in ("grey.png", "clear.png"))
     assert (one.mode, other.mode) == ("L", "RGBA")
-    assert one.pixels_sha256 == other.pixels_sha256
+    assert one.perceptual_hash == other.perceptual_hash
+    assert one.perceptual_hash == other.perceptual_hash
+
+
+def test_a_large_jpeg_that_is_cut_off_does_not_decode_though_only_a_small_one_is_made_of_it(tmp_path):
+    coarse = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(coarse).resize((2400, 1800), Image.Resampling.BICUBIC).save(out, "JPEG")
+    (tmp_path / "whole.jpg").write_bytes(out.getvalue())
+    (tmp_path / "cut.jpg").write_bytes(out.getvalue()[:-2000])
+    whole, cut = (measure(tmp_path / name, 10_000_000) for name in ("whole.jpg", "cut.jpg"))
+    assert (whole.decodes, whole.width, whole.height) == (True, 2400, 1800)
+    assert not cut.decodes and "truncated" in (cut.trouble or "")

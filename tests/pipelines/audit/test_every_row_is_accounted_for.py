@@ -181,7 +181,7 @@ def test_what_is_set_aside_of_a_broken_corpus_has_its_reason_and_what_is_fine_is
         "truth black": "too dark",
         "truth tiny": "narrower than 32 px",
         "truth copy": "a copy of an original, not a photo",
-        "truth again": "nearly equal to an original, not a photo (p1)",
+        "truth again": "equal or nearly equal to an original, not a photo (p1)",
         "of a broken original": "the original of its product p6 is set aside",
         "p6": "does not decode",
     }
