@@ -59,6 +59,8 @@ class Decision:
     notes: Sequence[str] = ()
     champion: int | None = None
     """The champion that it was held against."""
+    basis: str = ""
+    """What it depends on: the version, the champion of the time and the limits."""
 
     @property
     def accepted(self) -> bool:
@@ -82,7 +84,7 @@ def decide(workspace: Workspace, registered: Registered) -> Decision:
     limits = read_params(workspace.params).candidate
     version = registered.version
     tags = registry.tags_of(workspace, version)
-    champion = registry.versions_by_alias(workspace).get(CHAMPION)
+    champion = alias = registry.versions_by_alias(workspace).get(CHAMPION)
     rules, notes = floors(tags, limits)
     with tempfile.TemporaryDirectory() as folder, hushed():
         mine = registry.download(workspace, version, Path(folder, "mine"))
@@ -93,17 +95,39 @@ def decide(workspace: Workspace, registered: Registered) -> Decision:
         else:
             found, better = beside(workspace, version, champion, Path(folder), limits)
             rules += found
+    basis = _basis(registered, alias, limits)
     standing = FIRST if champion is None else BETTER if better else AS_GOOD
     if not all(rule.passed for rule in rules):
         standing = REFUSED
-    decision = Decision(version, registered.model_id, standing, rules, notes, champion)
+    decision = Decision(version, registered.model_id, standing, rules, notes, champion, basis)
     outcome = {"candidate": standing, "candidate_reason": str(decision)[:5000]}
     registry.set_tags(workspace, version, outcome | {"candidate_beside": str(champion or "")})
-    report = write_report(workspace, decision, registry.all_versions(workspace))
-    registry.describe(workspace, version, report)
     if decision.accepted and registry.versions_by_alias(workspace).get(CHAMPION) != version:
         registry.promote(workspace, version, CHALLENGER)
+    report = write_report(workspace, decision, registry.all_versions(workspace))
+    registry.describe(workspace, version, report)
     return decision
+
+
+def known(workspace: Workspace, registered: Registered) -> Decision | None:
+    """The last decision of this workspace, where it was about the version and nothing that it depends on has changed.
+
+    Raises BadInput for params.yaml, RegistryUnreachable.
+    """
+    limits = read_params(workspace.params).candidate
+    try:
+        kept = json.loads((workspace.reports / "candidate" / "decision.json").read_text())
+        basis = kept["basis"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+    if basis != _basis(registered, registry.versions_by_alias(workspace).get(CHAMPION), limits):
+        return None
+    del kept["accepted"]
+    return Decision(**kept | {"rules": [Rule(**rule) for rule in kept["rules"]]})
+
+
+def _basis(registered: Registered, champion: int | None, limits: Candidate) -> str:
+    return json.dumps([registered.version, registered.model_id, champion, dataclasses.asdict(limits)])
 
 
 def floors(tags: Mapping[str, str], limits: Candidate) -> tuple[list[Rule], list[str]]:

@@ -172,8 +172,8 @@ def register(workspace: Workspace, docs: validation.Docs | None) -> registry.Reg
 
 @task
 def decide(workspace: Workspace, registered: registry.Registered) -> candidate.Decision:
-    """Decide whether the version may challenge the champion."""
-    decision = candidate.decide(workspace, registered)
+    """Decide whether the version may challenge the champion, unless that has been decided."""
+    decision = candidate.known(workspace, registered) or candidate.decide(workspace, registered)
     say(f"candidate: {decision}")
     return decision
 

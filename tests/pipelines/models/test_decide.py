@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 
 from pipelines import registry
-from pipelines.candidate import decide
+from pipelines.candidate import decide, known
 
 
 def test_a_good_first_version_becomes_the_challenger(register, workspace):
@@ -95,3 +95,15 @@ def test_the_champion_does_not_challenge_itself(register, workspace):
 
 def _model_of(kept):
     return json.loads((kept.parents[1] / "saved_model/assets.extra/model.json").read_text())["model_id"]
+
+
+def test_a_decision_holds_until_the_champion_or_the_limits_are_others(register, workspace):
+    registered = register("m-one")
+    assert known(workspace, registered) is None
+    decision = decide(workspace, registered)
+    assert known(workspace, registered) == decision
+    registry.promote(workspace, 1)
+    assert known(workspace, registered) is None
+    decide(workspace, registered)
+    (workspace.root / "params.yaml").write_text("candidate: {min_auc: 0.99}\n")
+    assert known(workspace, registered) is None
