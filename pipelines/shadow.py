@@ -11,16 +11,21 @@ from typing import Any
 import jinja2
 import sqlalchemy as sa
 
-from photoproof import InvalidImage, PhotoproofError, Verdict, Verifier
+from photoproof import InvalidImage, ModelNotFound, PhotoproofError, Verdict, Verifier
 from photoproof.pictures import prepare
 from pipelines import database
-from pipelines.workspace import Settings, Workspace
+from pipelines.serve import known_servers
+from pipelines.workspace import Workspace
 from training.manifest import hash_to_unit
 
 LABELS = ("stable", "canary")
 
 THUMBNAIL = 220
 """Pixels of the longer side of a picture in the report."""
+
+
+class NoCanary(ModelNotFound):
+    """There is nothing to hold beside `stable`."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,17 @@ class Shadow:
 def shadow(workspace: Workspace, sample: int = 100, hours: float = 24) -> Shadow:
     """Ask both labels about a sample of the last hours' claims, and write reports/shadow/.
 
-    Raises ModelNotFound where no version has a label, ServerUnavailable, BadInput (the product database).
+    Raises ModelNotFound where no version has a label (NoCanary: only stable is served), ServerUnavailable, BadInput
+    (the product database).
     """
     asked = []
-    server = Settings().server
+    server = known_servers(workspace)[0]
     with Verifier(server, label=LABELS[0]) as stable, Verifier(server, label=LABELS[1]) as canary:
-        stable.encode(_probe())
-        canary.encode(_probe())  # what is not there is said at once, not once a pair
+        stable.encode(_probe())  # what is not there is said at once, not once a pair
+        try:
+            canary.encode(_probe())
+        except ModelNotFound as error:
+            raise NoCanary("no version is served as canary: let `challenger` name one") from error
         for pair in claims(workspace, sample, hours):
             said = _ask(stable, pair), _ask(canary, pair)
             pictures = ("", "")

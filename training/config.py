@@ -205,6 +205,7 @@ class Schedules:
     deploy: str = ""
     """`photoproof deploy --watch` follows MLflow within seconds; this is for those who want an hour of the day."""
     shadow: str = ""
+    audit: str = ""
     timezone: str = "UTC"
 
 

@@ -52,7 +52,7 @@ def prefect(
 def flows(
     action: Annotated[str, typer.Argument(help="`serve`: register all flows and run what is due or asked for.")],
 ) -> None:
-    """Register retrain, deploy and shadow in Prefect, with the schedules of params.yaml, and run them, until Ctrl-C."""
+    """Register all flows in Prefect (retrain, deploy, shadow, audit), with the schedules of params.yaml, until Ctrl-C."""
     from pipelines.prefect_server import prefect_api
     from training.config import read_params
 
@@ -64,7 +64,7 @@ def flows(
     with prefect_api(workspace) as url, contextlib.suppress(KeyboardInterrupt):
         from pipelines.flows import serve_flows
 
-        for name in ("retrain", "deploy", "shadow"):
+        for name in ("retrain", "deploy", "shadow", "audit"):
             when = getattr(schedules, name)
             typer.echo(f"flows: {name} {f'at {when} ({schedules.timezone})' if when else 'when asked'}")
         typer.echo(f"flows: {url.removesuffix('/api')}/deployments (Ctrl-C to stop)")

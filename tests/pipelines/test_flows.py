@@ -14,7 +14,7 @@ def found(tmp_path):
 
 
 def test_every_flow_is_there_under_the_workspaces_name(found):
-    assert set(found) == {"retrain", "deploy", "shadow"}
+    assert set(found) == {"retrain", "deploy", "shadow", "audit"}
     assert {one.name for one in found.values()} == {"fruit"}
     assert all("photoproof" in one.tags for one in found.values())
 

@@ -1,0 +1,139 @@
+"""`photoproof deploy --watch` and `photoproof flows serve`, as people start them, on a real Prefect server."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import mlflow
+import pytest
+
+from pipelines import registry
+from pipelines.deploy_flow import watch
+from pipelines.deployments import history
+from pipelines.models_config import read_config
+from pipelines.prefect_server import prefect_api
+from pipelines.workspace import Workspace
+
+PATIENCE = 120
+
+
+@pytest.fixture
+def deployed(workspace, register, quietly) -> Workspace:
+    """Version 1 is deployed, and version 2's folder is there."""
+    for model_id in ("m-one", "m-two"):
+        register(model_id)
+    for version in (2, 1):
+        registry.promote(workspace, version)
+        quietly(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a Prefect server that every test here uses."""
+    with (
+        prefect_api(Workspace(tmp_path_factory.mktemp("prefect"))) as url,
+        httpx.Client(base_url=f"{url}/", timeout=30) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def command(workspace: Workspace, prefect: httpx.Client, *words: str) -> Iterator[Callable[[], str]]:
+    """A `photoproof` command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
+    log = workspace.state / f"{words[0]}.log"
+    environment = {**os.environ, "PHOTOPROOF_WATCH_SECONDS": "0.2", "PREFECT_API_URL": str(prefect.base_url)[:-1]}
+    with log.open("wb") as out:
+        words = (sys.executable, "-m", "photoproof", *words)
+        process = subprocess.Popen(words, cwd=workspace.root, stdout=out, stderr=out, env=environment)
+    try:
+        yield log.read_text
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(PATIENCE)
+    assert code == 0
+    assert "Error" not in log.read_text() and "RuntimeWarning" not in log.read_text()
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def states(prefect: httpx.Client, served: bool) -> list[str]:
+    """The states of all flow runs that `flows serve` has started, or that others have."""
+    asked = {"flow_runs": {"deployment_id": {"is_null_": not served}}}
+    return [run["state"]["name"] for run in prefect.post("flow_runs/filter", json=asked).raise_for_status().json()]
+
+
+@pytest.mark.slow
+def test_the_watch_starts_a_flow_run_for_a_deployment_and_none_for_a_look(deployed, prefect):
+    with command(deployed, prefect, "deploy", "--watch") as said:
+        until(lambda: "watching MLflow's aliases" in said())
+        assert states(prefect, served=False) == []
+        registry.promote(deployed, 2)
+        until(lambda: states(prefect, served=False) == ["Completed"])
+        served = read_config(deployed.serving / "models.config")
+        assert served and served.labels == {"stable": 2}
+        mlflow.MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
+        until(lambda: "version 2 serves on as stable" in said())
+    assert states(prefect, served=False) == ["Completed"]
+    assert [(one.to_version, one.outcome) for one in history(deployed)][-1] == (2, "deployed")
+
+
+@pytest.mark.slow
+def test_served_flows_check_their_parameters_run_when_asked_and_leave_an_artifact(deployed, prefect):
+    with command(deployed, prefect, "flows", "serve") as said:
+        until(lambda: "Ctrl-C" in said())
+
+        def ask(flow: str, **parameters: object) -> httpx.Response:
+            one = prefect.get(f"deployments/name/{flow}/{deployed.root.name}").raise_for_status().json()
+            words = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+            return prefect.post(f"deployments/{one['id']}/create_flow_run", json=words)
+
+        until(lambda: len(prefect.post("deployments/filter", json={}).json()) == 4)
+        for flow, wrong in (("retrain", {"from_database": "perhaps"}), ("shadow", {"sample": -3})):
+            refused = ask(flow, **wrong)
+            assert refused.status_code == 409 and next(iter(wrong)) in refused.text
+        registry.promote(deployed, 2)
+        ask("deploy").raise_for_status()
+        until(lambda: states(prefect, served=True) == ["Completed"])
+    kept = prefect.post("artifacts/filter", json={"artifacts": {"key": {"any_": ["deployment"]}}}).json()
+    assert any("stable is version 2" in one["data"] for one in kept)
+
+
+def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeypatch):
+    told: list[str] = []
+    looks = iter(range(5))
+
+    def between(seconds: float) -> bool:
+        match next(looks):
+            case 0:
+                monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+            case 2:
+                assert len(told) == 1 and "does not answer" in told[0]
+                monkeypatch.delenv("MLFLOW_TRACKING_URI")
+            case 4:
+                return True
+        return False
+
+    watch(deployed, 0, told.append, between)
+    assert told[1:] == ["deploy: all is right again"]
+
+
+def test_a_version_that_is_not_tried_again_is_said_once_and_starts_no_run(deployed):
+    from pipelines.deployments import Failure, write_failures
+
+    registry.promote(deployed, 2)
+    write_failures(deployed, {"champion": Failure(2, "it lies")})
+    told: list[str] = []
+    looks = iter(range(3))
+    watch(deployed, 0, told.append, lambda seconds: next(looks) == 2)
+    assert len(told) == 1 and "version 2, which failed and is not tried again: it lies" in told[0]
