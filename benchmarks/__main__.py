@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, help="the SavedModel that is served, instead of untrained ones")
     parser.add_argument("--out", type=Path, default=Path("reports/bench"), help="where serving.json and .md go")
     parser.add_argument("--scale", type=float, default=1.0, help="of the time spent: 0.05 only shows that it runs")
+    parser.add_argument("--growth", type=int, nargs="+", default=[1000, 10_000], help="on how many pictures 100 come")
     options = parser.parse_args(arguments)
     start = time.monotonic()
     settings = {_named(params): params for params in (read_params(file) for file in SETTINGS)}
@@ -79,10 +80,11 @@ def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch:
         rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in found]
     if ours:
         with hushed():
-            from benchmarks import promotions
+            from benchmarks import growth, promotions
         count = max(2, round(promotions.PROMOTIONS * scale))
         found = promotions.rows(next(iter(settings.values())), pairs, scratch / "promotions", count)
         rows += [dataclasses.replace(row, part=f"promotion, {next(iter(settings))}") for row in found]
+        rows += growth.rows(scratch / "growth", options.growth if scale >= 1 else [100])
     return rows
 
 

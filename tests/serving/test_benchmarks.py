@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.growth import Scratch
 from benchmarks.measure import Row
 from benchmarks.model import draw_pairs, export_model
 from benchmarks.server import running
@@ -26,6 +27,15 @@ def test_the_benchmarks_measure_a_server_that_is_there(
     told = [row["measured"] for row in report["rows"]]
     written, printed = (tmp_path / "serving.md").read_text(), capsys.readouterr().out
     assert all(one in written and one in printed for one in told)
+
+
+def test_the_growing_catalogue_is_of_pictures_that_differ(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "growth")
+    scratch.grow(20)
+    scratch.grow(45)
+    assert scratch.ingest().megabytes > 50
+    found = [path.read_bytes() for path in (tmp_path / "growth" / "data").glob("*s/*")]
+    assert (len(found), len(set(found))) == (45, 45)
 
 
 @pytest.mark.slow
