@@ -54,8 +54,6 @@ class Validate:
     """The same of the products and how many photos each has."""
     stop_on_drift: bool = False
     """Whether a larger drift stops the stage; else it is only told."""
-    workers: int | None = None
-    """Processes that measure; as many as cores by default."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +196,16 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """Where pictures are measured and embedded; results do not depend on it, so no stage runs again for it."""
+
+    dask: str = ""
+    """Address of a Dask scheduler, such as tcp://scheduler:8786; empty: this machine alone."""
+    processes: int | None = None
+    """Without Dask, processes that measure; as many as cores by default. TensorFlow embeds on all cores by itself."""
+
+
+@dataclass(frozen=True)
 class Schedules:
     """When `photoproof flows serve` starts each flow by itself, as cron lines; an empty one: only when asked."""
 
@@ -220,6 +228,7 @@ class Params:
     export: Export = field(default_factory=Export)
     candidate: Candidate = field(default_factory=Candidate)
     audit: Audit = field(default_factory=Audit)
+    workers: Workers = field(default_factory=Workers)
     schedules: Schedules = field(default_factory=Schedules)
 
 

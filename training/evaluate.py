@@ -66,7 +66,8 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
     originals, validation, test = chosen_pictures(pictures, settings.pairs_max)
 
     rows = pd.concat([originals, validation, test])
-    vectors = embed(autoencoder.encoder, [root / "data" / path for path in rows.path], settings.batch)
+    files = [root / "data" / path for path in rows.path]
+    vectors = embed(autoencoder.encoder, files, settings.batch, params.workers)
     of_originals, of_validation, of_test = np.split(vectors, np.cumsum([len(originals), len(validation)]))
     in_cohort = cohort_rows(originals, settings.cohort_max)
     training = pictures.query("known and split == 'train'")
@@ -85,7 +86,7 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
     validated = against(validation, of_validation, judging)
     decision = decide(validated, settings, judging, tracking.data_version(root))
     tested = against(test, of_test, judging)
-    baselines = baselines_of(root, training, test, originals, settings)
+    baselines = baselines_of(root, training, test, originals, params)
     metrics = measured(validated, tested, decision, baselines, settings)
     judge = Judge(autoencoder, cohort, decision)
     methods = Methods(autoencoder.train, settings.baseline_epochs)
@@ -143,14 +144,15 @@ def cohort_rows(originals: pd.DataFrame, cohort_max: int) -> NDArray[np.intp]:
 
 
 def baselines_of(
-    root: Path, training: pd.DataFrame, photos: pd.DataFrame, originals: pd.DataFrame, settings: Evaluate
+    root: Path, training: pd.DataFrame, photos: pd.DataFrame, originals: pd.DataFrame, params: Params
 ) -> dict[str, Floats]:
     """Score matrices [P, J] of what the model has to beat, by name; all arguments are manifest rows."""
     of_photos, of_originals = ([root / "data" / path for path in rows.path] for rows in (photos, originals))
     scores = baseline_scores(looks(of_photos), looks(of_originals))
-    if settings.baseline_epochs > 0:
-        encoder = plain_encoder(root, training, settings.baseline_epochs)
-        vectors = embed(encoder, [*of_photos, *of_originals], settings.batch)
+    epochs = params.evaluate.baseline_epochs
+    if epochs > 0:
+        encoder = plain_encoder(root, training, epochs)
+        vectors = embed(encoder, [*of_photos, *of_originals], params.evaluate.batch, params.workers)
         scores["plain_autoencoder"] = vectors[: len(photos)] @ vectors[len(photos) :].T
     return scores
 

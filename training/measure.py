@@ -1,13 +1,9 @@
 """Measures of a picture that validation judges by: one row a picture, from its file alone."""
 
 import io
-import multiprocessing
-import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import imagehash
@@ -15,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageChops
 from tqdm import tqdm
+
+from training.config import Workers
+from training.workers import chunked, in_order, open_pool
 
 SCHEMA = pa.schema(
     [
@@ -37,6 +36,8 @@ SCHEMA = pa.schema(
 
 SIDE = 256  # pixels; light, sharpness and the hash are of pictures of at most this side
 FEW = 100  # fewer pictures than these are measured sooner than worker processes start
+CHUNK = 16  # pictures that a worker takes at a time
+ALL_CORES = Workers()
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,22 @@ class Measured:
     perceptual_hash: str | None = None
 
 
-def measure_all(paths: Sequence[Path], max_pixels: int, workers: int | None = None) -> pa.Table:
-    """A row of SCHEMA for each path, in order, measured in `workers` processes (all cores by default)."""
-    measure_one = partial(measure, max_pixels=max_pixels)
-    progress = partial(tqdm, total=len(paths), desc="measure", unit=" pictures", disable=None, leave=False)
-    if len(paths) < FEW:
-        rows = [measure_one(path) for path in progress(paths)]
-    else:
-        # Spawned, not forked: the caller may hold threads (a flow's, TensorFlow's).
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
-            rows = list(progress(pool.map(measure_one, paths, chunksize=16)))
+def measure_all(paths: Sequence[Path], max_pixels: int, workers: Workers = ALL_CORES) -> pa.Table:
+    """A row of SCHEMA for each path, in order, measured where `workers` says.
+
+    Raises BadInput where that is a Dask cluster that can't be had.
+    """
+    rows: list[Measured] = []
+    with tqdm(total=len(paths), desc="measure", unit=" pictures", disable=None, leave=False) as progress:
+        if len(paths) < FEW and not workers.dask:
+            for path in paths:
+                rows.append(measure(path, max_pixels))
+                progress.update()
+        else:
+            with open_pool(workers) as pool:
+                for some in in_order(pool, _measure_some, chunked(map(_read, paths), CHUNK), max_pixels):
+                    rows += some
+                    progress.update(len(some))
     return pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
 
 
@@ -76,10 +82,24 @@ def measure(path: Path, max_pixels: int) -> Measured:
 
     A picture whose header claims more than max_pixels is not decoded.
     """
+    return _measure(_read(path), max_pixels)
+
+
+def _read(path: Path) -> bytes | str:
+    """A file's bytes, or why there are none."""
     try:
-        image_bytes = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        return Measured(decodes=False, trouble="the file is missing" if not path.exists() else str(error.strerror))
+        return str(error.strerror) if path.exists() else "the file is missing"
+
+
+def _measure_some(files: list[bytes | str], max_pixels: int) -> list[Measured]:
+    return [_measure(one, max_pixels) for one in files]
+
+
+def _measure(image_bytes: bytes | str, max_pixels: int) -> Measured:
+    if isinstance(image_bytes, str):
+        return Measured(decodes=False, trouble=image_bytes)
     found: dict = {"bytes": len(image_bytes)}
     try:
         with warnings.catch_warnings():

@@ -77,7 +77,7 @@ def validate(root: Path, params: Params) -> ValidateReport:
     measured = None
     if set(manifest.SCHEMA.names) <= set(table.column_names):
         paths = [root / "data" / path for path in table["path"].to_pylist()]
-        measured = measure.measure_all(paths, params.export.max_pixels, limits.workers)
+        measured = measure.measure_all(paths, params.export.max_pixels, params.workers)
         pictures = relations(pictures.join(measured.to_pandas()), params.split, limits.duplicate_distance)
         pictures = drift.columns(pictures)
         to_check += [expectations.pictures(limits), expectations.leakage(limits)]
