@@ -80,10 +80,11 @@ def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch:
         rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in found]
     if ours:
         with hushed():
-            from benchmarks import growth, promotions
+            from benchmarks import growth, measuring, promotions
         count = max(2, round(promotions.PROMOTIONS * scale))
         found = promotions.rows(next(iter(settings.values())), pairs, scratch / "promotions", count)
         rows += [dataclasses.replace(row, part=f"promotion, {next(iter(settings))}") for row in found]
+        rows += measuring.rows(pairs, scratch / "measuring", scale)
         rows += growth.rows(scratch / "growth", options.growth if scale >= 1 else [100])
     return rows
 

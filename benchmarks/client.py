@@ -70,7 +70,7 @@ def size_row() -> Row:
 
 def picture_rows(pairs: Pairs, seconds: float) -> list[Row]:
     """A phone's photo made small, the look for copies, and what is uploaded."""
-    phone = _phone_photo(pairs[0][1])
+    phone = phone_photo(pairs[0][1])
     original, photo = pairs[0]
     ready = prepare(original), prepare(photo)
     large = interleaved(
@@ -110,7 +110,7 @@ def picture_rows(pairs: Pairs, seconds: float) -> list[Row]:
     ]
 
 
-def _phone_photo(photo: bytes) -> bytes:
+def phone_photo(photo: bytes) -> bytes:
     """A photo at a phone's 12 Mpx, with as much noise as makes a file of 3 to 4 MB."""
     large = np.asarray(Image.open(io.BytesIO(photo)).resize(PHONE, Image.Resampling.BICUBIC), np.int16)
     noise = np.random.default_rng(2).normal(0, 9, (PHONE[1], PHONE[0], 1)).astype(np.int16)
