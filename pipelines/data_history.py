@@ -20,6 +20,8 @@ from training.errors import BadInput
 
 TAG = "data-"
 """Begins the git tag of a data version; 12 digits of its md5 follow."""
+COLUMNS = ["role", "picture_id", "product_id", "sha256"]
+"""Of a manifest, all that a difference looks at."""
 _FIELDS = "%H%x00%cI%x00%s%x00"
 
 
@@ -102,7 +104,7 @@ def find(workspace: Workspace, name: str) -> Version:
 
 
 def pictures(workspace: Workspace, version: Version) -> pd.DataFrame:
-    """The manifest of a version, from DVC's cache or a remote; without what was forgotten since.
+    """The manifest of a version (its COLUMNS), from DVC's cache or a remote; without what was forgotten since.
 
     Raises BadInput where neither has it.
     """
@@ -115,7 +117,7 @@ def pictures(workspace: Workspace, version: Version) -> pd.DataFrame:
                 tree = Tree.load(odb, HashInfo("md5", f"{md5}.dir"))
                 oid = next(entry["md5"] for entry in tree.as_list() if entry["relpath"] == MANIFEST)
                 with odb.fs.open(odb.oid_to_path(oid), "rb") as file:
-                    return pq.read_table(file).to_pandas()
+                    return pq.read_table(file, columns=COLUMNS).to_pandas()
             except (DvcException, ObjectFormatError, OSError):
                 continue
     raise BadInput(
@@ -146,10 +148,10 @@ def difference(before: pd.DataFrame | None, after: pd.DataFrame) -> Difference:
     )
 
 
-def commit(workspace: Workspace, version: versions.DataVersion, after: pd.DataFrame) -> str | None:
+def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
     """Commit data.dvc with a message that says what changed, and tag it; the commit, None where it is committed.
 
-    `after` is the manifest of data/ as it is now.
+    `version` is that of data/ as it is now.
     """
     last = log(workspace, 1)
     before = None
@@ -158,6 +160,7 @@ def commit(workspace: Workspace, version: versions.DataVersion, after: pd.DataFr
             before = pictures(workspace, last[0])
         except BadInput:  # an old version that nobody pushed: the new one is committed all the same
             before = None
+    after = pq.read_table(workspace.data / MANIFEST, columns=COLUMNS).to_pandas()
     message = f"Data version {version.md5[:12]}: {difference(before, after)}"
     made = versions.commit(workspace, ["data.dvc"], message)
     if made:

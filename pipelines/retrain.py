@@ -26,7 +26,6 @@ from prefect.states import Cancelled
 from pipelines import candidate, data_history, database, ingest, registration, registry, stages, validation, versions
 from pipelines.workspace import Workspace
 from training import drift, tracking
-from training.manifest import read_manifest
 
 CANCELLATION_SECONDS = 3
 """How often a running stage asks Prefect whether its run was cancelled."""
@@ -142,7 +141,7 @@ def run_stage(workspace: Workspace, stage: str) -> stages.StageRun:
 @task
 def commit_data(workspace: Workspace, data: versions.DataVersion) -> None:
     """Commit data.dvc, now that the data has passed validation, with a tag and what changed."""
-    data_history.commit(workspace, data, read_manifest(workspace.data / ingest.MANIFEST))
+    data_history.commit(workspace, data)
 
 
 @task

@@ -13,7 +13,7 @@ from training.errors import BadInput
 from training.manifest import SCHEMA, read_manifest, write_manifest
 
 
-def write_data(workspace: Workspace, originals: dict[str, str], photos: dict[str, tuple[str, str]]) -> pd.DataFrame:
+def write_data(workspace: Workspace, originals: dict[str, str], photos: dict[str, tuple[str, str]]) -> None:
     """data/ with files and a manifest; originals: product -> content, photos: id -> (product, content)."""
     rows = []
     for role, found in (("original", {k: (k, v) for k, v in originals.items()}), ("photo", photos)):
@@ -28,16 +28,15 @@ def write_data(workspace: Workspace, originals: dict[str, str], photos: dict[str
         if str(file.relative_to(workspace.data)) not in kept:
             file.unlink()
     write_manifest(pa.Table.from_pylist(rows, SCHEMA), workspace.data / "manifest.parquet")
-    return read_manifest(workspace.data / "manifest.parquet")
 
 
 @pytest.fixture
 def two(workspace: Workspace) -> Workspace:
     """Two committed versions."""
-    first = write_data(workspace, {"a": "1", "b": "2"}, {"a1": ("a", "x"), "b1": ("b", "y")})
-    data_history.commit(workspace, versions.add_data(workspace), first)
-    second = write_data(workspace, {"a": "1", "c": "3"}, {"a1": ("a", "x"), "a2": ("a", "z"), "b1": ("c", "y")})
-    data_history.commit(workspace, versions.add_data(workspace), second)
+    write_data(workspace, {"a": "1", "b": "2"}, {"a1": ("a", "x"), "b1": ("b", "y")})
+    data_history.commit(workspace, versions.add_data(workspace))
+    write_data(workspace, {"a": "1", "c": "3"}, {"a1": ("a", "x"), "a2": ("a", "z"), "b1": ("c", "y")})
+    data_history.commit(workspace, versions.add_data(workspace))
     return workspace
 
 

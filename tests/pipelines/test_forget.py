@@ -34,7 +34,7 @@ def make_version(workspace: Workspace) -> versions.DataVersion:
     ingest(engine, workspace.data, progress=False)
     engine.dispose()
     version = versions.add_data(workspace)
-    data_history.commit(workspace, version, read_manifest(workspace.data / "manifest.parquet"))
+    data_history.commit(workspace, version)
     versions.push_data(workspace)
     return version
 

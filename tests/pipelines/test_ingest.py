@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import time
@@ -304,6 +305,30 @@ def test_an_ingest_killed_before_any_rename_ends_in_the_same_state(
     pd.testing.assert_frame_equal(read_manifest(data / "manifest.parquet"), old)
     assert all((data / path).is_file() for path in old.path), "a reader of the old manifest finds its pictures"
     ingest(filled, data)
+    ingest(filled, tmp_path / "fresh")
+    assert state(data) == state(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("removals", [0, 1, 2])  # the first is of a list of released pictures, which is not there
+def test_an_ingest_killed_while_it_removes_ends_in_the_same_state(
+    filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removals: int
+) -> None:
+    data = tmp_path / "data"
+    ingest(filled, data)
+    change(filled, sa.delete(photos).where(photos.c.product_id == "p1"))
+    left, really = iter(range(removals)), os.unlink
+
+    def unlink(path: Path) -> None:
+        if next(left, None) is None:
+            raise Killed
+        really(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.ingest.os.unlink", unlink)
+        with pytest.raises(Killed):
+            ingest(filled, data)
+    assert all((data / path).is_file() for path in read_manifest(data / "manifest.parquet").path)
+    assert ingest(filled, data).removed == 3 - max(0, removals - 1)
     ingest(filled, tmp_path / "fresh")
     assert state(data) == state(tmp_path / "fresh")
 

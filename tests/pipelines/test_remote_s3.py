@@ -75,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, workspace_maker: Callable[...
     write_manifest(pa.Table.from_pylist(rows, SCHEMA), workspace.data / "manifest.parquet")
     version = versions.add_data(workspace)
     subprocess.run(["git", "add", ".dvc/config"], cwd=workspace.root, check=True)
-    data_history.commit(workspace, version, read_manifest(workspace.data / "manifest.parquet"))
+    data_history.commit(workspace, version)
     return workspace
 
 
@@ -140,7 +140,7 @@ def test_forgetting_and_collecting_reach_the_object_store(
     found = forget(workspace, "p7", really=True)
     assert (found.places, len(bucket())) == (("cache", "remote store"), PICTURES + 1)
     (workspace.data / "originals/p8.jpg").unlink()
-    data_history.commit(workspace, versions.add_data(workspace), read_manifest(workspace.data / "manifest.parquet"))
+    data_history.commit(workspace, versions.add_data(workspace))
     remote = collect(workspace, 1, really=True).swept[1]
     assert (remote.place, remote.versions, remote.objects) == ("remote store", 1, 2)
     assert remote.bytes > 1000

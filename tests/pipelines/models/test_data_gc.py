@@ -18,7 +18,7 @@ from pipelines.data_gc import collect
 from pipelines.database import connect, photos, products, transaction, verdicts
 from pipelines.workspace import Workspace
 from training.errors import BadInput
-from training.manifest import SCHEMA, read_manifest, write_manifest
+from training.manifest import SCHEMA, write_manifest
 
 
 def write_version(workspace: Workspace, *pictures: str) -> None:
@@ -32,7 +32,7 @@ def write_version(workspace: Workspace, *pictures: str) -> None:
         rows.append(dict.fromkeys(SCHEMA.names) | named | {"path": f"originals/{one}.jpg"})
     write_manifest(pa.Table.from_pylist(rows, SCHEMA), workspace.data / "manifest.parquet")
     made = versions.add_data(workspace)
-    data_history.commit(workspace, made, read_manifest(workspace.data / "manifest.parquet"))
+    data_history.commit(workspace, made)
     versions.push_data(workspace)
 
 
