@@ -192,11 +192,16 @@ def _remember(workspace: Workspace, planned: Plan, stopped: StepFailed) -> bool:
     if isinstance(stopped.error, registry.RegistryUnreachable) or not changes:
         return False
     failures = {alias: Failure(new, reason) for alias, (_, new) in changes.items()}
-    write_failures(workspace, read_failures(workspace) | failures)
+    try:
+        write_failures(workspace, read_failures(workspace) | failures)
+    except OSError:  # a full disk: the reason is told all the same, and the next run tries again
+        kept = False
+    else:
+        kept = True
     with contextlib.suppress(registry.RegistryUnreachable):
         for one in failures.values():
             registry.set_tags(workspace, one.version, {"deployment": f"failed: {reason}"[:5000]})
-    return True
+    return kept
 
 
 def _tag_deployed(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]]) -> None:

@@ -34,8 +34,8 @@ def only_one(path: Path, busy: str = "", patience: float | None = None) -> Itera
                     raise WorkspaceBusy(busy.replace("{holder}", holder)) from None
                 time.sleep(0.2)
         file.truncate(0)
-        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk there is a lock all the same
+            os.write(file.fileno(), f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
         try:
             yield
         finally:

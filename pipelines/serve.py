@@ -201,7 +201,7 @@ def _wait(server: RunningServer, served: Served) -> None:
     with Verifier(server.grpc, label=None, timeout=5) as verifier:
         while True:
             if server.process.poll() is not None:
-                raise ServerFailed(f"{server.description} did not start: {_last_line(server.log)} (all: {server.log})")
+                raise ServerFailed(f"{server.description} {_how_it_ended(server)} (all: {server.log})")
             with contextlib.suppress(PhotoproofError):
                 states = verifier.status().versions
                 ended = [one for one in states if one.state == "END" and one.version in served.versions]
@@ -222,6 +222,13 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _how_it_ended(server: RunningServer) -> str:
+    code = server.process.returncode
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name} while it loaded"
+    return f"did not start: {_last_line(server.log)}"
 
 
 def _last_line(log: Path) -> str:

@@ -1,11 +1,13 @@
 """Workspaces with a small exported model, registered in an MLflow of their own."""
 
 import base64
+import contextlib
 import importlib.util
 import io
 import json
 import logging
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,9 +171,23 @@ def fleet(
             register(model_id)
         registry.promote(workspace, 1)
         environment.setenv("PHOTOPROOF_SERVER", f"grpc://localhost:{free_port()}")
-        quietly(workspace)
-        with running_server(workspace) as server:
-            yield workspace, server, register
+        with small_disk(workspace.serving):
+            quietly(workspace)
+            with running_server(workspace) as server:
+                yield workspace, server, register
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """The folder on a disk of 16 MB for the block, where mounting is allowed; an ordinary folder where not."""
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    mounted = shutil.which("mount") and subprocess.run(words, capture_output=True).returncode == 0
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def measure(workspace: Workspace, decided: float = 0.8) -> None:

@@ -1,7 +1,9 @@
 """Deploying under a real running model server that callers ask all the time, 50 calls a second: none of them fails."""
 
+import contextlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -30,10 +32,12 @@ def callers(fleet, ask_served, quietly) -> Iterator[Callers]:
     golden = golden_pair(workspace.serving / "product-encoder" / "1")
     assert golden
     found = Callers(server.grpc, [(golden.original, golden.photo)])
-    yield found
-    registry.promote(workspace, 1)
-    quietly(workspace)
-    found.end()
+    try:
+        yield found
+        registry.promote(workspace, 1)
+        quietly(workspace)
+    finally:
+        found.end()
     assert found.failed == []
     assert found.calls
 
@@ -115,18 +119,99 @@ def test_a_version_that_gets_past_its_proof_and_fails_on_the_server_is_taken_bac
     until(lambda: callers.models[-1] == "m-one")
 
 
-def test_a_version_that_ends_a_server_at_load_never_meets_the_real_one(fleet, callers, quietly):
-    workspace, _, register = fleet
-    version = register("m-five", truncate).version
-    registry.promote(workspace, version)
-    with pytest.raises(NotProven, match=f"version {version} fails in a model server of its own"):
+def bomb(folder):
+    """A SavedModel that ends whichever process loads it, by SIGABRT."""
+    import tensorflow as tf
+
+    class Bomb(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self):
+            return tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
+
+        def _initialize(self):
+            with tf.control_dependencies([tf.raw_ops.Abort(error_msg="this model ends its server")]):
+                one = tf.constant([1], tf.int64)
+                tf.raw_ops.LookupTableImportV2(table_handle=self.resource_handle, keys=one, values=one)
+
+    class Model(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.bomb = Bomb()
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def encode(self, image_bytes):
+            size = tf.raw_ops.LookupTableSizeV2(table_handle=self.bomb.resource_handle)
+            return {"embedding": tf.cast(size, tf.float32) + tf.zeros(tf.shape(image_bytes))}
+
+    model = Model()
+    for part in ("variables", "saved_model.pb", "fingerprint.pb"):
+        path = folder / part
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    tf.saved_model.save(model, str(folder), signatures={"encode": model.encode})
+
+
+def replace_in_mlflow(workspace, registered, spoil) -> None:
+    """Spoil a registered version: MLflow loads what it registers, which a bomb would not survive."""
+    for facts in (workspace.state / "mlflow" / "artifacts").rglob("model.json"):
+        folder = facts.parents[1]
+        if json.loads(facts.read_text())["model_id"] == registered.model_id:
+            spoil(folder)
+            registry.set_tags(workspace, registered.version, {"saved_model_sha256": registry.folder_sha256(folder)})
+
+
+def test_a_version_that_ends_its_server_at_load_never_meets_the_real_one(fleet, callers):
+    workspace, server, register = fleet
+    registered = register("m-five")
+    replace_in_mlflow(workspace, registered, bomb)
+    registry.promote(workspace, registered.version)
+    with pytest.raises(NotProven) as told:
         deploy(workspace, say=lambda line: None)
-    assert not (workspace.serving / "product-encoder" / str(version)).exists()
+    words = f"version {registered.version} fails in a model server of its own: the local model server"
+    assert str(told.value).startswith(words) and "ended by SIGABRT" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert registry.tags_of(workspace, registered.version)["deployment"].startswith(f"failed: {words}")
+    assert not (workspace.serving / "product-encoder" / str(registered.version)).exists()
+    assert server.process.poll() is None
 
 
-def test_mlflow_down_an_alias_deleted_and_a_version_deleted_take_nothing_out_of_service(
-    fleet, callers, quietly, monkeypatch
+def test_a_full_disk_is_one_line_and_what_served_serves(fleet, callers, quietly):
+    workspace, _, register = fleet
+    if not workspace.serving.is_mount():
+        pytest.skip("this machine lets nobody mount a small disk")
+    version = register("m-six").version
+    ballast = workspace.serving / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    registry.promote(workspace, version)
+    with pytest.raises(registry.NoRoom, match=f"could not fetch version {version} to .*No space left on device"):
+        quietly(workspace)
+    assert labels(workspace) == {"stable": 1}
+    assert "No space left" in registry.tags_of(workspace, version)["deployment"]
+    ballast.unlink()
+    assert quietly(workspace, retry=True).labels == {"stable": version}
+
+
+def test_the_champions_version_deleted_or_the_whole_registry_empty_takes_nothing_out_of_service(
+    fleet, callers, quietly, monkeypatch, empty_store, tmp_path
 ):
+    workspace, _, register = fleet
+    version = register("m-seven").version
+    registry.promote(workspace, version)
+    quietly(workspace)
+    said: list[str] = []
+    with monkeypatch.context() as empty:
+        shutil.copyfile(empty_store, tmp_path / "empty.db")
+        empty.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'empty.db'}")
+        assert quietly(workspace, say=said.append).labels == {"stable": version}
+    assert len(said) == 1 and f"version {version} serves on as stable" in said.pop()
+    with registry.client_of(workspace) as client:
+        client.delete_model_version(registry.MODEL, str(version))
+    assert quietly(workspace, say=said.append).labels == {"stable": version}
+    assert len(said) == 1 and f"version {version} serves on as stable" in said[0]
+    until(lambda: callers.models[-1] == "m-seven")
+
+
+def test_mlflow_down_and_an_alias_deleted_take_nothing_out_of_service(fleet, callers, quietly, monkeypatch):
     workspace, *_ = fleet
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
