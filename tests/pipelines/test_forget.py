@@ -16,13 +16,22 @@ import sqlalchemy as sa
 from photoproof.cli import run
 from pipelines import data_history, versions
 from pipelines.data_gc import collect
-from pipelines.database import connect, embeddings, photos, quarantine, transaction, verdicts
+from pipelines.database import (
+    connect,
+    embeddings,
+    photos,
+    quarantine,
+    quarantine_decisions,
+    transaction,
+    verdicts,
+)
 from pipelines.forget import forget
 from pipelines.importing import import_folder
 from pipelines.ingest import ingest
 from pipelines.workspace import Workspace
 from training.errors import BadInput
 from training.manifest import read_manifest
+from training.released import read_released
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import ImportFolder
@@ -188,6 +197,22 @@ def test_a_product_that_a_verdict_names_is_an_empty_row_that_ingest_does_not_mis
     report = ingest(engine, here.data, progress=False)
     engine.dispose()
     assert (report.originals, report.products_without_original) == (1, ())
+
+
+def test_that_it_was_released_from_quarantine_is_forgotten_too(here: Workspace) -> None:
+    engine = connect(here.database_url)
+    with transaction(engine) as connection:
+        for one in ("p0-0", "p0-1"):
+            sha256 = connection.scalar(sa.select(photos.c.sha256).where(photos.c.photo_id == one))
+            decided = {"role": "photo", "picture_id": one, "sha256": sha256, "decision": "released"}
+            connection.execute(sa.insert(quarantine_decisions).values(**decided, reason="dark", who="me"))
+    engine.dispose()
+    make_version(here)
+    forget(here, "p0-0", really=True)
+    assert {one for _, one, _ in read_released(here.data)} == {"p0-1"}
+    assert not any(b"p0-0" in path.read_bytes() for path in here.root.glob(".dvc/cache/files/**/*") if path.is_file())
+    after = versions.read_version(here)
+    assert make_version(here) == after
 
 
 def test_importing_it_again_is_refused(here: Workspace, folder: ImportFolder) -> None:
