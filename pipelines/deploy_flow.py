@@ -36,12 +36,26 @@ def deploy_flow(root: Path, retry: bool = False) -> Deployment:
         get_run_logger().info(line)
         lines.append(line)
 
+    came_to = ""
     try:
-        return deploy(workspace, say=say, retry=retry)
+        done = deploy(workspace, say=say, retry=retry)
+        came_to = str(done)
+        return done
+    except Exception as error:
+        came_to = f"failed: {describe(error)}"
+        raise
     finally:
-        told = [f"- {line}" for line in lines] + ["", "## Last changes", ""]
-        told += [f"- {change}" for change in reversed(history(workspace)[-10:])]
+        told = [f"# {came_to}", "", *(f"- {line}" for line in lines), "", *_last_changes(workspace)]
         create_markdown_artifact("\n".join(told), key="deployment", description=str(root))
+
+
+def _last_changes(workspace: Workspace) -> list[str]:
+    rows = [
+        f"| {one.at.astimezone():%Y-%m-%d %H:%M:%S} | {one.alias} | {one.from_version or ''} | {one.to_version} "
+        f"| {one.outcome} | {one.who} | {one.reason} |"
+        for one in reversed(history(workspace)[-10:])
+    ]
+    return ["## Last changes", "", "| when | alias | from | to | outcome | by | reason |", f"|{'---|' * 7}", *rows]
 
 
 def watch(
