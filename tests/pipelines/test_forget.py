@@ -257,7 +257,7 @@ class Killed(BaseException):
     """As abrupt as Ctrl-C."""
 
 
-@pytest.mark.parametrize("step", ["Store.put", "_clean", "Store.delete", "remove_rows"])
+@pytest.mark.parametrize("step", ["Store.put", "clean_data", "Store.delete", "remove_rows"])
 def test_a_forgetting_killed_anywhere_ends_as_one_that_was_not(
     here: Workspace, folder: ImportFolder, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
