@@ -5,13 +5,17 @@
 Each step shows some products, each by its original and a few photos, as a camera would see them. The decoder
 draws the product's original from every latent; every photo is classified among all originals; the step's
 pictures of one product attract each other. A run that is stopped goes on from its last checkpoint.
+
+Several machines: set TF_CONFIG in each. The first keeps what comes of it; the others only compute.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training import autoencoder, batches, checkpoints, losses, sheets, tracking
+from training import autoencoder, batches, checkpoints, distributed, losses, sheets, tracking
 from training.autoencoder import Autoencoder
 from training.batches import Catalogue
 from training.config import Params, Train
@@ -37,6 +41,7 @@ _CODE = (
     "backbones",
     "batches",
     "camera",
+    "distributed",
     "imagenet",
     "images",
     "learner",
@@ -101,25 +106,31 @@ def train(root: Path, params: Params) -> TrainReport:
     with strategy.scope():
         learner = new_learner(settings, known.count, steps)
     folder = root / ".photoproof/checkpoints" / _key(root, params, rows)
-    facts = checkpoints.restore(folder, learner.variables)
+    chief = distributed.is_chief(strategy)
+    facts = checkpoints.restore(folder, learner.variables) if chief else None
     progress = Progress(facts["step"], facts["run_id"], facts["history"]) if facts else Progress()
     plan = batches.plan_steps(known, settings, steps * replicas)
     look = Look(root, rows, learner.model, settings)
 
-    with tracking.run(root, resume=progress.run_id is not None, run_id=progress.run_id) as run_id:
-        import mlflow
-
+    kept = tracking.run(root, resume=progress.run_id is not None, run_id=progress.run_id) if chief else nullcontext("")
+    with kept as run_id:
         progress.run_id = run_id
-        if facts is None:
+        if chief and facts is None:
+            import mlflow
+
             autoencoder.fit_fixed(learner.model, _some_pictures(known, settings))
             mlflow.log_params(tracking.flat(params))
             _log_sheet("augmentation.png", lambda path: _augmentation_sheet(known, settings, plan, path))
+        progress.step = int(distributed.from_chief(strategy, progress.step))
+        distributed.agree(strategy, learner.variables)
         speed = _run_steps(learner, progress, known, settings, plan, per_epoch, folder, look, strategy)
-        if settings.patience:
-            checkpoints.restore(folder, learner.model_variables, "best")
-        _log_sheet("losses.png", lambda path: sheets.loss_curves(progress.history, path))
-        _log_sheet("reconstructions.png", look.reconstructions)
-        _write(root / OUT, learner.model, progress)
+        if chief:
+            if settings.patience:
+                checkpoints.restore(folder, learner.model_variables, "best")
+            _log_sheet("losses.png", lambda path: sheets.loss_curves(progress.history, path))
+            _log_sheet("reconstructions.png", look.reconstructions)
+            _write(root / OUT, learner.model, progress)
+        distributed.from_chief(strategy, 0)  # the others end when all is written
     return TrainReport(known.photos, known.count, settings.epochs, speed, run_id)
 
 
@@ -137,9 +148,9 @@ def _run_steps(
     """Take the steps that are left; returns pictures per second."""
     import mlflow
 
-    replicas = strategy.num_replicas_in_sync
+    replicas, chief = strategy.num_replicas_in_sync, distributed.is_chief(strategy)
     steps, size = len(plan) // replicas, plan.shape[1] * replicas
-    if progress.step >= steps or impatient(progress.history, settings.patience):
+    if distributed.from_chief(strategy, progress.step >= steps or impatient(progress.history, settings.patience)):
         return 0.0
     step_once = step_function(learner, catalogue, settings, strategy)
     rest = batches.batches(catalogue, settings, plan, progress.step * replicas, replicas)
@@ -165,20 +176,23 @@ def _run_steps(
             if ends_epoch:
                 epoch = progress.step // per_epoch
                 looks = epoch % (settings.validate_every or steps) == 0 or progress.step == steps
-                measured = means | look.aucs() if looks else means
+                measured = means | look.aucs() if looks and chief else means
                 progress.history.append({"epoch": epoch, **measured})
-                if looks and settings.patience and looks_since_best(progress.history) == 0:
-                    checkpoints.save(folder, progress.step, learner.model_variables, {}, "best")
-                stop = impatient(progress.history, settings.patience)
+                if looks and settings.patience:
+                    if chief and looks_since_best(progress.history) == 0:
+                        checkpoints.save(folder, progress.step, learner.model_variables, {}, "best")
+                    stop = bool(distributed.from_chief(strategy, impatient(progress.history, settings.patience)))
                 now = time.monotonic()
                 rate = per_epoch * size / (now - epoch_started)
                 epoch_started = now
-                mlflow.log_metrics({**measured, "pictures_per_second": rate}, step=epoch)
+                if chief:
+                    mlflow.log_metrics({**measured, "pictures_per_second": rate}, step=epoch)
                 bar.set_postfix({"epoch": epoch, "loss": f"{means['loss']:.3f}"}, refresh=False)
                 learner.sums.assign(tf.zeros_like(learner.sums))
-            if due or stop:
+            if chief and (due or stop):
                 facts = {"run_id": progress.run_id, "history": progress.history}
                 checkpoints.save(folder, progress.step, learner.variables, facts)
+            if due:
                 saved = time.monotonic()
             if stop:
                 break
@@ -241,5 +255,11 @@ def _write(folder: Path, model: Autoencoder, progress: Progress) -> None:
         (part / "history.json").write_text(json.dumps(progress.history, indent=2) + "\n")
 
 
+def _train(root: Path, params: Params) -> TrainReport:
+    """Train the autoencoder; with TF_CONFIG, as one of several workers."""
+    with distributed.strategy_of(os.environ).scope():
+        return train(root, params)
+
+
 if __name__ == "__main__":
-    run_stage("train", train)
+    run_stage("train", _train)

@@ -1,6 +1,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +15,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from pipelines.prefect_server import free_port
 from training import losses
 from training.autoencoder import load
 from training.batches import Catalogue, batches, catalogue_of, plan_steps, read_splits, steps_per_epoch
 from training.config import Params, Split, Train
+from training.distributed import strategy_of
 from training.errors import BadInput
 from training.look import Look
 from training.manifest import SCHEMA, write_manifest
@@ -184,6 +188,37 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     assert done.stdout.strip() == "4", done.stderr[-2000:]
     history = json.loads((untrained / "models/autoencoder/history.json").read_text())
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.slow
+def test_two_workers_train_one_model_which_the_first_of_them_keeps(untrained: Path) -> None:
+    """Two processes, each with a workspace of its own; the first looks, decides when to end, and writes."""
+    (untrained / "params.yaml").write_text(params_yaml(patience=2, validate_every=1))
+    follower = untrained.with_name(f"{untrained.name}-follower")
+    shutil.copytree(untrained, follower)
+    config = {"cluster": {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "training.train"],
+            cwd=root,
+            env=os.environ | {"TF_CONFIG": json.dumps(config | {"task": {"type": "worker", "index": index}})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index, root in enumerate((untrained, follower))
+    ]
+    said = [process.communicate(timeout=500)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    history = json.loads((untrained / "models/autoencoder/history.json").read_text())
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert not (follower / "models").exists()
+    assert not (follower / ".photoproof").exists()
+
+
+def test_a_tf_config_that_names_no_worker_is_one_clear_line() -> None:
+    with pytest.raises(BadInput, match=r"TF_CONFIG must be .* the first worker being the one that leads"):
+        strategy_of({"TF_CONFIG": '{"cluster": {"worker": ["one:1"]}, "task": {"index": 1}}'})
 
 
 def test_latents_that_are_all_alike_are_called_a_collapse() -> None:
