@@ -193,7 +193,7 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
 @pytest.mark.slow
 def test_two_workers_train_one_model_which_the_first_of_them_keeps(untrained: Path) -> None:
     """Two processes, each with a workspace of its own; the first looks, decides when to end, and writes."""
-    (untrained / "params.yaml").write_text(params_yaml(patience=2, validate_every=1))
+    (untrained / "params.yaml").write_text(params_yaml(epochs=3, patience=2, validate_every=1, checkpoint_every=60))
     follower = untrained.with_name(f"{untrained.name}-follower")
     shutil.copytree(untrained, follower)
     config = {"cluster": {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}}
