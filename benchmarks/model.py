@@ -10,11 +10,12 @@ from PIL import Image
 from pipelines.drawing.products import PRODUCTS
 from pipelines.drawing.shapes import draw
 from training.autoencoder import build
-from training.calibrate import Cohort, Decision, Judging
+from training.calibrate import Decision
 from training.camera import Camera, photograph
 from training.config import Params
 from training.export import write_warmup
 from training.graph import build_graph
+from training.judging import Cohort, Judging
 
 PICTURE_SIDE = 348  # as the Grocery Store Dataset's
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from training import comparison, tracking
 from training.autoencoder import load
 from training.baselines import baseline_scores, looks
-from training.calibrate import Cohort, Decision, Judging, calibrate, reliability, threshold_intervals, with_pivot
+from training.calibrate import Decision, calibrate, reliability, threshold_intervals
 from training.comparison import Methods
 from training.config import Evaluate, Params
 from training.embedding import embed
@@ -30,6 +30,7 @@ from training.errors import BadInput
 from training.explain import Judge
 from training.golden import choose
 from training.illustrate import illustrate
+from training.judging import Cohort, Judging, with_pivot
 from training.manifest import assign_splits, hash_to_unit, read_manifest
 from training.metrics import Floats, decisions, identification, separation
 from training.output import replacing

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.autoencoder import Autoencoder, load
-from training.calibrate import Cohort, Decision, log_ratios
+from training.calibrate import Decision
 from training.errors import BadInput
+from training.judging import Cohort, log_ratios
 from training.metrics import Floats
 
 ACROSS = 10

@@ -20,11 +20,12 @@ import tensorflow as tf
 
 from training import saved_model
 from training.autoencoder import load
-from training.calibrate import Cohort, Decision
+from training.calibrate import Decision
 from training.config import Params
 from training.errors import BadInput
 from training.golden import TOLERANCE, deviation
 from training.graph import build_graph
+from training.judging import Cohort
 from training.output import replacing
 from training.stage import hushed, run_stage
 

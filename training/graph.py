@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logit
 
-from training.calibrate import Cohort, Decision
+from training.calibrate import Decision
 from training.images import decode_batch
+from training.judging import Cohort
 
 UNDECODED = {"similarity": -1.0, "distance": 2.0, "probability": 0.0}
 """What a pair without two embeddings scores: REST has no NaN."""
@@ -119,7 +120,7 @@ def _copies(variables: list[keras.Variable], name: str) -> list[tf.Variable]:
 def scores_of(
     original: tf.Tensor, photo: tf.Tensor, cohort: tf.Tensor, trained: tf.Tensor, decision: Decision
 ) -> dict[str, tf.Tensor]:
-    """Scores [N] of embeddings [N, D] row by row: training/calibrate.py's formula in TensorFlow.
+    """Scores [N] of embeddings [N, D] row by row: training/judging.py's formula in TensorFlow.
 
     The cohort is float32 [M, D], `trained` bool [M]. A row in which either vector is zero (a picture that was not
     decoded) or no number scores UNDECODED.

@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from training.calibrate import Cohort, Decision, Judging, log_ratios
+from training.calibrate import Decision
+from training.judging import Cohort, Judging, log_ratios
 from training.metrics import Bools, Floats, decisions, genuine_pairs, identification, intervals, separation
 
 

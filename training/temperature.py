@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from training.calibrate import Judging
+from training.judging import Judging
 from training.metrics import roc
 from training.pairs import Pairs
 

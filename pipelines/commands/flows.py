@@ -52,7 +52,7 @@ def prefect(
 def flows(
     action: Annotated[str, typer.Argument(help="`serve`: register all flows and run what is due or asked for.")],
 ) -> None:
-    """Register all flows in Prefect (retrain, deploy, shadow, audit), with the schedules of params.yaml, until Ctrl-C."""
+    """Register all flows (retrain, deploy, shadow, audit) in Prefect, scheduled as in params.yaml, until Ctrl-C."""
     from pipelines.prefect_server import prefect_api
     from training.config import read_params
 

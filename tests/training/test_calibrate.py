@@ -9,20 +9,16 @@ from sklearn.calibration import calibration_curve
 
 from training.calibrate import (
     SLOPE_MIN,
-    Cohort,
     Decision,
-    Judging,
     calibrate,
     fit_platt,
-    log_ratios,
-    own_copies,
     platt,
     reliability,
     set_thresholds,
     threshold_intervals,
-    with_pivot,
 )
 from training.errors import BadInput
+from training.judging import Cohort, Judging, log_ratios, own_copies, with_pivot
 from training.metrics import decisions
 
 

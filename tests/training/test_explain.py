@@ -8,10 +8,11 @@ from PIL import Image
 from photoproof.errors import InvalidImage
 from pipelines.commands.explain import explain as command
 from training.autoencoder import Autoencoder
-from training.calibrate import Cohort, Decision, Judging
+from training.calibrate import Decision
 from training.config import Train
 from training.errors import BadInput
 from training.explain import Judge, explain, read_judge
+from training.judging import Cohort, Judging
 from training.pairs import compare
 
 SIZE = 32

@@ -15,12 +15,13 @@ from PIL import Image
 
 from training import saved_model
 from training.autoencoder import load
-from training.calibrate import Cohort, Decision, Judging, log_ratios
+from training.calibrate import Decision
 from training.config import Params
 from training.errors import BadInput
 from training.export import NotReproduced, digest, export
 from training.graph import build_graph, scores_of
 from training.images import decode
+from training.judging import Cohort, Judging, log_ratios
 
 OUTPUTS = {"similarity", "distance", "probability", "accept_at", "reject_at", "decoded", "model_id"}
 DECISION = Decision(

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.calibrate import Decision, Judging
+from training.calibrate import Decision
+from training.judging import Judging
 from training.pairs import Pairs
 from training.slices import LEAST, cuts, slice_figures
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.calibrate import Cohort, Judging
+from training.judging import Cohort, Judging
 from training.pairs import Pairs, compare
 from training.temperature import GRID, USUAL, choose_temperature
 

@@ -19,6 +19,7 @@ def test_a_photo_is_named_with_what_each_version_did_with_it(measured, workspace
     measured("m-one", 0.8)
     registry.promote(workspace, 1)
     kept = registry.download_part(workspace, 1, f"{registry.EVIDENCE}/pictures.parquet", tmp_path)
+    assert kept
     pictures = pd.read_parquet(kept).query("role == 'photo'").set_index("split").picture_id
     (trained,) = holders(workspace, NONE, frozenset([pictures["train"].iloc[0]]), never)
     assert str(trained) == "product-encoder version 1 (champion): trained on it"
