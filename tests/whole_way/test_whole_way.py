@@ -33,6 +33,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 PARAMS: dict[str, dict] = {
     "split": {"salt": "six-0", "validation": 0.3, "test": 0.3, "new_products": 0.34},
+    "validate": {"max_quarantine_share": 0.05},
     "workers": {"processes": 2},
     "train": {"epochs": 4, "products_per_step": 4, "latent_size": 32, "validate_every": 0},
     "evaluate": {"bootstrap": 20, "baseline_epochs": 1},
