@@ -133,10 +133,11 @@ def _png_on_white(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     picture = tf.io.decode_png(image_bytes, channels=4)
     height, width = tf.unstack(tf.shape(picture)[:2])
     narrow = tf.minimum(width, size)
-    starts = tf.range(0, height, tf.maximum(1, _STRIP // width))
+    rows = tf.maximum(1, _STRIP // width)
+    starts = tf.range(0, height, rows)
 
     def on_white(at: tf.Tensor, strips: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        strip = tf.cast(picture[starts[at] : starts[at] + tf.maximum(1, _STRIP // width)], tf.float32)
+        strip = tf.cast(picture[starts[at] : starts[at] + rows], tf.float32)
         strip = 255.0 + (strip[..., :3] - 255.0) * (strip[..., 3:] / 255.0)
         strip = _resize(strip, tf.shape(strip)[0], narrow)
         return at + 1, strips.write(at, tf.cast(tf.round(strip), tf.uint8))
