@@ -10,7 +10,7 @@ import tensorflow as tf
 from training.camera import Camera, photograph
 from training.config import Params, Train
 from training.errors import BadInput
-from training.images import decode
+from training.images import decode, on_all_cores, read_pictures
 from training.manifest import assign_splits, read_manifest
 
 ACCEPTED = Path("reports/validation/accepted.parquet")
@@ -100,14 +100,10 @@ def _sorted(rows: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
     return rows.loc[which].sort_values("picture_id")
 
 
-def read_pictures(paths: tuple[str, ...], size: int) -> tf.Tensor:
+def read_all(paths: tuple[str, ...], size: int) -> tf.Tensor:
     """Decode files into uint8 [N, size, size, 3]."""
-
-    def read(path: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.round(decode(tf.io.read_file(path), size) * 255.0), tf.uint8)
-
-    dataset = tf.data.Dataset.from_tensor_slices(list(paths)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(len(paths)).get_single_element()
+    pictures = read_pictures(paths, size).map(lambda one: tf.cast(tf.round(one * 255.0), tf.uint8))
+    return pictures.batch(len(paths)).get_single_element()
 
 
 def step_size(catalogue: Catalogue, train: Train) -> tuple[int, int]:
@@ -153,7 +149,7 @@ def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int, re
     side = train.image_size
     numbers, products = tf.constant(plan.reshape(-1)), tf.constant(catalogue.products)
     held = len(catalogue.paths) * side * side * 3 <= train.cache_gigabytes * 1e9
-    cache = read_pictures(catalogue.paths, side) if held else tf.constant(catalogue.paths)
+    cache = read_all(catalogue.paths, side) if held else tf.constant(catalogue.paths)
 
     def look(at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         number = numbers[at]
@@ -168,7 +164,7 @@ def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int, re
         return seen, products[number]
 
     rows = tf.data.Dataset.range(first * size, plan.size)
-    return rows.map(look, num_parallel_calls=tf.data.AUTOTUNE).batch(size * replicas, drop_remainder=True).prefetch(4)
+    return on_all_cores(rows, look).batch(size * replicas, drop_remainder=True).prefetch(4)
 
 
 class _Deck:

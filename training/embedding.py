@@ -15,17 +15,11 @@ from tqdm import tqdm
 
 from training.config import Workers
 from training.errors import BadInput
-from training.images import decode
+from training.images import decode, on_all_cores, read_pictures
 from training.workers import chunked, in_order, open_pool
 
 HERE = Workers()
 _unpacking = threading.Lock()
-
-
-def read_pictures(paths: list[Path], size: int) -> tf.data.Dataset:
-    """The files as float32 [size, size, 3] in [0, 1], in order."""
-    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    return data.map(lambda path: decode(tf.io.read_file(path), size), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def embed(encoder: keras.Model, paths: list[Path], batch: int, workers: Workers = HERE) -> NDArray[np.float32]:
@@ -75,7 +69,7 @@ def _unpacked(packed: bytes) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def decode_and_step(pictures: tf.Tensor) -> tf.Tensor:
         data = tf.data.Dataset.from_tensor_slices(pictures)
-        data = data.map(lambda one: decode(one, size), num_parallel_calls=tf.data.AUTOTUNE)
+        data = on_all_cores(data, lambda one: decode(one, size))
         return step(data.batch(tf.shape(pictures, tf.int64)[0]).get_single_element())
 
     return decode_and_step

@@ -1,5 +1,9 @@
 """From encoded bytes to a picture: the one decode, in TensorFlow ops, for training and for the served graph."""
 
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import tensorflow as tf
 
 NO_LIMIT = 2**62
@@ -9,6 +13,23 @@ _RATIOS = (1, 2, 4, 8)
 _AT_ONCE = 2
 """Pictures decoded at a time: each may take a few hundred megabytes on the way."""
 _STRIP = 2**18  # pixels
+
+
+def on_all_cores(data: tf.data.Dataset, change: Callable[..., object]) -> tf.data.Dataset:
+    """Each element changed, in order, by two calls a core at a time.
+
+    Nothing that follows is tuned as it runs: with TensorFlow's tuner, in every second training the last steps waited
+    37 seconds for its next turn.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.map(change, num_parallel_calls=2 * (os.cpu_count() or 1)).with_options(options)
+
+
+def read_pictures(paths: Sequence[str | Path], size: int) -> tf.data.Dataset:
+    """Picture files as float32 [size, size, 3] in [0, 1], in order."""
+    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    return on_all_cores(data, lambda path: decode(tf.io.read_file(path), size))
 
 
 def decode(image_bytes: tf.Tensor, size: int) -> tf.Tensor:

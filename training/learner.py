@@ -82,7 +82,7 @@ def step_function(
     Each replica takes a whole step's pictures, as batches.plan_steps lays them, and learns what the others' originals
     looked like.
     """
-    originals = batches.read_pictures(catalogue.paths[: catalogue.count], settings.decoded_size)
+    originals = batches.read_all(catalogue.paths[: catalogue.count], settings.decoded_size)
     in_step, _ = batches.step_size(catalogue, settings)
     encoder, decoder = learner.model.learned
 

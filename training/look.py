@@ -27,8 +27,8 @@ class Look:
         known = set(rows[rows.known & (rows.role == "original")].path)
         paths = everything.paths[: everything.count]
         self._known = np.array([str(Path(path).relative_to(root / "data").as_posix()) in known for path in paths])
-        self._originals = batches.read_pictures(paths, settings.image_size)
-        self._photos = batches.read_pictures(tuple(everything.paths[at] for at in photos), settings.image_size)
+        self._originals = batches.read_all(paths, settings.image_size)
+        self._photos = batches.read_all(tuple(everything.paths[at] for at in photos), settings.image_size)
         self._model = model
 
     def aucs(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ import pandas as pd
 import tensorflow as tf
 
 from training.checkpoints import key_of
-from training.embedding import read_pictures
+from training.images import read_pictures
 
 SIDE, LATENT, BATCH = 64, 128, 32
 RATE = 1e-3

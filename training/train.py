@@ -203,9 +203,7 @@ def _some_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray
     """At most _MOST_FITTED of the training pictures, in batches as the encoder takes them."""
     chosen = np.random.default_rng(settings.seed).permutation(len(catalogue.paths))[:_MOST_FITTED]
     for at in range(0, len(chosen), 64):
-        pictures = batches.read_pictures(
-            tuple(catalogue.paths[one] for one in chosen[at : at + 64]), settings.image_size
-        )
+        pictures = batches.read_all(tuple(catalogue.paths[one] for one in chosen[at : at + 64]), settings.image_size)
         yield pictures.numpy().astype(np.float32) / 255.0
 
 
