@@ -13,8 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
 demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch workspace
 	@$(BIN)/photoproof demo
 
-test: $(STAMP)  ## All tests
-	@$(BIN)/python -m pytest
+test: $(STAMP)  ## All tests, in two processes
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## Style and types
 	@$(BIN)/ruff check .

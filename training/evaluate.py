@@ -80,8 +80,8 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
 
     temperature = USUAL if settings.temperature is None else settings.temperature
     judging = Judging(temperature, settings.own_copy_cosine, settings.trained_stretch)
-    plain = against(validation, of_validation, judging)
-    judging = with_pivot(judging, plain.similarity[plain.genuine & trained])
+    own = pd.Index(originals.product_id).get_indexer(validation.product_id)
+    judging = with_pivot(judging, np.vecdot(of_validation, of_originals[own])[trained[own]])
     if settings.temperature is None:
         judging = choose_temperature(partial(against, validation, of_validation), judging, settings.false_accept_rate)
     validated = against(validation, of_validation, judging)

@@ -205,12 +205,14 @@ def test_a_retraining_killed_in_training_ends_in_the_same_state_when_started_aga
     assert git(copied, "status", "--porcelain") == ""
 
 
-def test_a_run_cancelled_in_prefect_stops_its_training(copied: Workspace) -> None:
+def test_a_second_retraining_is_refused_and_one_cancelled_in_prefect_stops(copied: Workspace) -> None:
     copied.params.write_text(yaml.safe_dump(PARAMS | {"train": PARAMS["train"] | {"seed": 3, "epochs": 2000}}))
     process = subprocess.Popen(
         [sys.executable, "-m", "photoproof", "retrain"], cwd=copied.root, stderr=subprocess.PIPE, text=True
     )
     wait_until(lambda: training_in(copied))
+    busy = one_line(photoproof(copied, "retrain", code=2))
+    assert busy.startswith(f"photoproof: a retraining runs on {copied.root} already (process ")
     url = (copied.state / "prefect" / "server.pid").read_text().split()[1]
     runs = httpx.post(f"{url}/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}).json()
     assert len(runs) == 1

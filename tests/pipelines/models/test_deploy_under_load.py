@@ -67,6 +67,7 @@ def test_promoting_and_rolling_back_moves_every_caller_and_fails_none(fleet, cal
 
 def test_killed_between_any_two_steps_it_ends_in_what_the_aliases_say(fleet, callers, quietly):
     workspace, *_ = fleet
+    restarted_in = set()
 
     class Killed(BaseException):
         pass
@@ -86,8 +87,26 @@ def test_killed_between_any_two_steps_it_ends_in_what_the_aliases_say(fleet, cal
             quietly(workspace, say=kill_after_some)
         served = read_config(workspace.serving / "models.config")
         assert served and set(served.labels.values()) <= served.versions
+        state = frozenset(served.versions), served.labels["stable"]
+        if state not in restarted_in:
+            restarted_in.add(state)
+            restarts_as(workspace, *state)
         quietly(workspace)
         assert labels(workspace) == {"stable": registry.versions_by_alias(workspace)["champion"]}
+    assert {(versions, stable) for versions, stable in restarted_in if len(versions) == 2} == {
+        (frozenset({1, 2}), 1),
+        (frozenset({1, 2}), 2),
+    }
+
+
+def restarts_as(workspace, versions: frozenset[int], stable: int) -> None:
+    """A server started anew has these versions, and answers by the label as the one that it names."""
+    golden = golden_pair(workspace.serving / "product-encoder" / str(stable))
+    assert golden
+    with running_server(workspace) as second, Verifier(second.grpc) as verifier:
+        states = verifier.status().versions
+        assert {one.version for one in states if one.state == "AVAILABLE"} == versions
+        assert verifier.verify(golden.original, golden.photo).model_version == stable
 
 
 def lie(folder):
@@ -158,17 +177,34 @@ def replace_in_mlflow(workspace, registered, spoil) -> None:
             registry.set_tags(workspace, registered.version, {"saved_model_sha256": registry.folder_sha256(folder)})
 
 
-def test_a_version_that_ends_its_server_at_load_never_meets_the_real_one(fleet, callers):
+def without_verify(folder):
+    """The model without the signature that callers need."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    path = folder / "saved_model.pb"
+    model = SavedModel.FromString(path.read_bytes())
+    del model.meta_graphs[0].signature_def["verify"]
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("model_id", "spoil", "words"),
+    [
+        ("m-five", bomb, ["the local model server", "ended by SIGABRT"]),
+        ("m-five-b", without_verify, ["it is no Photoproof model", "verify"]),
+    ],
+)
+def test_a_version_that_fails_its_proof_never_meets_the_real_server(fleet, callers, model_id, spoil, words):
     workspace, server, register = fleet
-    registered = register("m-five")
-    replace_in_mlflow(workspace, registered, bomb)
+    registered = register(model_id)
+    replace_in_mlflow(workspace, registered, spoil)
     registry.promote(workspace, registered.version)
     with pytest.raises(NotProven) as told:
         deploy(workspace, say=lambda line: None)
-    words = f"version {registered.version} fails in a model server of its own: the local model server"
-    assert str(told.value).startswith(words) and "ended by SIGABRT" in str(told.value)
+    begin = f"version {registered.version} fails in a model server of its own: {words[0]}"
+    assert str(told.value).startswith(begin) and words[1] in str(told.value)
     assert "\n" not in str(told.value)
-    assert registry.tags_of(workspace, registered.version)["deployment"].startswith(f"failed: {words}")
+    assert registry.tags_of(workspace, registered.version)["deployment"].startswith(f"failed: {begin}")
     assert not (workspace.serving / "product-encoder" / str(registered.version)).exists()
     assert server.process.poll() is None
 
@@ -235,25 +271,6 @@ def test_a_server_in_the_list_that_lags_is_named_and_no_label_moves(fleet, calle
         with pytest.raises(DeployFailed, match="grpc://localhost:9 did not load version"):
             quietly(workspace)
     assert labels(workspace) == {"stable": 1}
-
-
-def test_a_server_started_anew_in_the_middle_of_a_deployment_serves_the_label_as_before(fleet, callers, quietly):
-    workspace, *_ = fleet
-
-    class Killed(BaseException):
-        pass
-
-    def kill_at_the_label(line: str) -> None:
-        if "stable is version 2" in line:
-            raise Killed
-
-    registry.promote(workspace, 2)
-    with pytest.raises(Killed):
-        quietly(workspace, say=kill_at_the_label)
-    golden = golden_pair(workspace.serving / "product-encoder" / "2")
-    assert golden
-    with running_server(workspace) as second, Verifier(second.grpc) as verifier:
-        assert verifier.verify(golden.original, golden.photo).model_id == "m-two"
 
 
 def test_serve_says_which_server_and_where_and_stops_on_sigterm_with_its_child(

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 import httpx
 import mlflow
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipelines import registry
 from pipelines.deploy_flow import watch
 from pipelines.deployments import history
+from pipelines.flows import deployments
 from pipelines.models_config import read_config
 from pipelines.prefect_server import prefect_api
 from pipelines.workspace import Workspace
+from training.config import read_params
 
 PATIENCE = 120
 
@@ -44,12 +47,14 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
-def command(workspace: Workspace, prefect: httpx.Client, *words: str) -> Iterator[Callable[[], str]]:
-    """A `photoproof` command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
+def command(
+    workspace: Workspace, prefect: httpx.Client, *words: str, module: str = "photoproof"
+) -> Iterator[Callable[[], str]]:
+    """A command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
     log = workspace.state / f"{words[0]}.log"
     environment = {**os.environ, "PHOTOPROOF_WATCH_SECONDS": "0.2", "PREFECT_API_URL": str(prefect.base_url)[:-1]}
     with log.open("wb") as out:
-        words = (sys.executable, "-m", "photoproof", *words)
+        words = (sys.executable, "-m", module, *words)
         process = subprocess.Popen(words, cwd=workspace.root, stdout=out, stderr=out, env=environment)
     try:
         yield log.read_text
@@ -67,10 +72,18 @@ def until(happened: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def states(prefect: httpx.Client, served: bool) -> list[str]:
-    """The states of all flow runs that `flows serve` has started, or that others have."""
+def states(prefect: httpx.Client, served: bool = True, pool: str | None = None) -> list[str]:
+    """The states of all flow runs of deployments, or of others; of those on a work pool, or on none."""
     asked = {"flow_runs": {"deployment_id": {"is_null_": not served}}}
-    return [run["state"]["name"] for run in prefect.post("flow_runs/filter", json=asked).raise_for_status().json()]
+    runs = prefect.post("flow_runs/filter", json=asked).raise_for_status().json()
+    return [run["state"]["name"] for run in runs if run["work_pool_name"] == pool]
+
+
+def run_flow(prefect: httpx.Client, workspace: Workspace, flow: str, **parameters: object) -> httpx.Response:
+    """Ask Prefect for a run of a registered flow."""
+    one = prefect.get(f"deployments/name/{flow}/{workspace.root.name}").raise_for_status().json()
+    words = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    return prefect.post(f"deployments/{one['id']}/create_flow_run", json=words)
 
 
 @pytest.mark.slow
@@ -93,20 +106,33 @@ def test_served_flows_check_their_parameters_run_when_asked_and_leave_an_artifac
     with command(deployed, prefect, "flows", "serve") as said:
         until(lambda: "Ctrl-C" in said())
 
-        def ask(flow: str, **parameters: object) -> httpx.Response:
-            one = prefect.get(f"deployments/name/{flow}/{deployed.root.name}").raise_for_status().json()
-            words = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-            return prefect.post(f"deployments/{one['id']}/create_flow_run", json=words)
-
         until(lambda: len(prefect.post("deployments/filter", json={}).json()) == 4)
         for flow, wrong in (("retrain", {"from_database": "perhaps"}), ("shadow", {"sample": -3})):
-            refused = ask(flow, **wrong)
+            refused = run_flow(prefect, deployed, flow, **wrong)
             assert refused.status_code == 409 and next(iter(wrong)) in refused.text
         registry.promote(deployed, 2)
-        ask("deploy").raise_for_status()
-        until(lambda: states(prefect, served=True) == ["Completed"])
+        run_flow(prefect, deployed, "deploy").raise_for_status()
+        until(lambda: states(prefect) == ["Completed"])
     kept = prefect.post("artifacts/filter", json={"artifacts": {"key": {"any_": ["deployment"]}}}).json()
     assert any("stable is version 2" in one["data"] for one in kept)
+
+
+@pytest.mark.slow
+def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
+    """As docs/operations.md has it: a pool, the flows registered for it, and a worker in another process."""
+    url = str(prefect.base_url)[:-1]
+    made = {"name": "photoproof", "type": "process"}
+    prefect.post("work_pools/", json=made).raise_for_status()
+    with temporary_settings({PREFECT_API_URL: url}):
+        for one in deployments(deployed, read_params(deployed.params).schedules):
+            one.work_pool_name = "photoproof"
+            one.apply()
+    registry.promote(deployed, 2)
+    run_flow(prefect, deployed, "deploy").raise_for_status()
+    with command(deployed, prefect, "worker", "start", "--pool", "photoproof", module="prefect"):
+        until(lambda: states(prefect, pool="photoproof") == ["Completed"])
+    served = read_config(deployed.serving / "models.config")
+    assert served and served.labels == {"stable": 2}
 
 
 def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeypatch):
