@@ -22,10 +22,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from training.autoencoder import FACTS
 from training.config import Params, read_params
 from training.errors import BadInput
+from training.stage import hushed
 from training.tracking import tracking_uri
+
+with hushed():  # it imports TensorFlow
+    from training.autoencoder import FACTS
 
 ROWS = Path(__file__).with_name("ablation.yaml")
 FIRST = "as set"
