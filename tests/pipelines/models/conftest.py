@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import importlib.util
 import io
 import json
@@ -10,14 +11,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 
-from pipelines import registration, registry
+from pipelines import database, registration, registry
 from pipelines.deploy import Deployment, deploy
 from pipelines.prefect_server import free_port
 from pipelines.registry import Registered
@@ -53,6 +56,25 @@ def picture(seed: int) -> bytes:
 @pytest.fixture(name="picture")
 def picture_maker() -> Callable[[int], bytes]:
     return picture
+
+
+@pytest.fixture
+def put_claims() -> Callable[..., None]:
+    """A product and so many photos that claim to show it, into a workspace's database: put_claims(workspace, count)."""
+
+    def put(workspace: Workspace, count: int, at: datetime | None = None) -> None:
+        engine = database.connect(workspace.database_url)
+        with database.transaction(engine) as connection:
+            product = {"product_id": "p", "name": "P", "image_bytes": picture(1), "sha256": "s"}
+            connection.execute(sa.insert(database.products).values(product))
+            for number in range(count):
+                photo = picture(number + 2)
+                row = {"photo_id": f"p-{number}", "claimed_product_id": "p", "image_bytes": photo}
+                row |= {"sha256": hashlib.sha256(photo).hexdigest(), "updated_at": at or datetime.now(UTC)}
+                connection.execute(sa.insert(database.photos).values(row))
+        engine.dispose()
+
+    return put
 
 
 @pytest.fixture(scope="session")

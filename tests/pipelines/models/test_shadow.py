@@ -1,31 +1,16 @@
 """Shadow: which claims are asked, and the report on where stable and canary differ."""
 
 import dataclasses
-import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from photoproof import Verdict
 from photoproof.verdict import Outcome
-from pipelines import database, registry
+from pipelines import registry
 from pipelines.shadow import Asked, Shadow, claims, shadow, write_report
 from pipelines.workspace import Settings
-
-
-def put_claims(workspace, picture, count: int, at: datetime | None = None) -> None:
-    engine = database.connect(workspace.database_url)
-    with database.transaction(engine) as connection:
-        product = {"product_id": "p", "name": "P", "image_bytes": picture(1), "sha256": "s"}
-        connection.execute(sa.insert(database.products).values(product))
-        for number in range(count):
-            photo = picture(number + 2)
-            row = {"photo_id": f"p-{number}", "claimed_product_id": "p", "image_bytes": photo}
-            row |= {"sha256": hashlib.sha256(photo).hexdigest(), "updated_at": at or datetime.now(UTC)}
-            connection.execute(sa.insert(database.photos).values(row))
-    engine.dispose()
 
 
 def verdict(outcome: Outcome, probability: float, model_id: str) -> Verdict:
@@ -42,15 +27,15 @@ def found(tmp_path) -> Shadow:
     return Shadow((same, near, far), tmp_path / "shadow" / "index.html")
 
 
-def test_a_sample_of_the_days_claims_is_asked_and_always_the_same(workspace, picture):
-    put_claims(workspace, picture, 6)
+def test_a_sample_of_the_days_claims_is_asked_and_always_the_same(workspace, put_claims):
+    put_claims(workspace, 6)
     chosen = [one.photo_id for one in claims(workspace, 3, hours=24)]
     assert len(set(chosen)) == 3
     assert chosen == [one.photo_id for one in claims(workspace, 3, hours=24)]
 
 
-def test_older_claims_are_not_asked(workspace, picture):
-    put_claims(workspace, picture, 2, datetime.now(UTC) - timedelta(hours=30))
+def test_older_claims_are_not_asked(workspace, put_claims):
+    put_claims(workspace, 2, datetime.now(UTC) - timedelta(hours=30))
     assert claims(workspace, 10, hours=24) == []
 
 
@@ -75,11 +60,11 @@ def test_a_picture_without_a_verdict_differs_from_one_with(found):
 
 
 @pytest.mark.slow
-def test_both_labels_of_a_real_server_are_asked(fleet, quietly, picture, monkeypatch, ask_served):
+def test_both_labels_of_a_real_server_are_asked(fleet, quietly, put_claims, monkeypatch, ask_served):
     workspace, server, _ = fleet
     registry.promote(workspace, 2, "challenger")
     quietly(workspace)
-    put_claims(workspace, picture, 3)
+    put_claims(workspace, 3)
     monkeypatch.setenv("PHOTOPROOF_SERVER", server.grpc)
     assert Settings().server == server.grpc
     found = shadow(workspace, sample=2)

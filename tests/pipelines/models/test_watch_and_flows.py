@@ -19,6 +19,7 @@ from pipelines.deployments import history
 from pipelines.flows import deployments
 from pipelines.models_config import read_config
 from pipelines.prefect_server import prefect_api
+from pipelines.serve import running_server
 from pipelines.workspace import Workspace
 from training.config import read_params
 
@@ -102,19 +103,25 @@ def test_the_watch_starts_a_flow_run_for_a_deployment_and_none_for_a_look(deploy
 
 
 @pytest.mark.slow
-def test_served_flows_check_their_parameters_run_when_asked_and_leave_an_artifact(deployed, prefect):
-    with command(deployed, prefect, "flows", "serve") as said:
+def test_served_flows_check_their_parameters_run_when_asked_and_leave_artifacts(
+    deployed, prefect, quietly, put_claims, ask_served
+):
+    registry.promote(deployed, 2, "challenger")
+    quietly(deployed)
+    put_claims(deployed, 3)
+    with running_server(deployed), command(deployed, prefect, "flows", "serve") as said:
         until(lambda: "Ctrl-C" in said())
-
         until(lambda: len(prefect.post("deployments/filter", json={}).json()) == 4)
         for flow, wrong in (("retrain", {"from_database": "perhaps"}), ("shadow", {"sample": -3})):
             refused = run_flow(prefect, deployed, flow, **wrong)
             assert refused.status_code == 409 and next(iter(wrong)) in refused.text
-        registry.promote(deployed, 2)
-        run_flow(prefect, deployed, "deploy").raise_for_status()
-        until(lambda: states(prefect) == ["Completed"])
-    kept = prefect.post("artifacts/filter", json={"artifacts": {"key": {"any_": ["deployment"]}}}).json()
-    assert any("stable is version 2" in one["data"] for one in kept)
+        for flow in ("shadow", "audit"):
+            run_flow(prefect, deployed, flow).raise_for_status()
+        until(lambda: states(prefect) == ["Completed", "Completed"])
+    kept = prefect.post("artifacts/filter", json={"artifacts": {"key": {"any_": ["shadow", "audit"]}}}).json()
+    left = {one["key"]: one["data"] for one in kept}
+    assert "3 claims" in left["shadow"]
+    assert str(deployed.reports / "audit") in left["audit"]
 
 
 @pytest.mark.slow
