@@ -6,7 +6,6 @@ version goes, and outputs of stages that dvc.lock does not name. A remote may be
 known here: only versions that git's history knows leave it. The remote `sample` is never touched.
 """
 
-import subprocess
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -90,7 +89,7 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
     add(working and working.md5, "data.dvc")
     for number, one in enumerate(data_history.log(workspace, keep) if keep else [], 1):
         add(one.md5, "newest" if number == 1 else f"one of the {keep} newest")
-    for ref in _git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
+    for ref in versions.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
         add(_at(workspace, ref), f"head of {ref.split('/', 2)[2]}")
     add(_at(workspace, "HEAD"), "HEAD")
     engine = database.connect(workspace.database_url)
@@ -110,7 +109,7 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
 
 def _known(workspace: Workspace) -> set[str]:
     """Every version that git's history knows, on any branch or tag."""
-    commits = _git(workspace, "log", "--all", "--format=%H", "--diff-filter=AM", "--", "data.dvc").split()
+    commits = versions.git(workspace, "log", "--all", "--format=%H", "--diff-filter=AM", "--", "data.dvc").split()
     return {md5 for commit in commits if (md5 := _at(workspace, commit))}
 
 
@@ -140,9 +139,5 @@ def _unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str
 
 
 def _at(workspace: Workspace, revision: str) -> str | None:
-    said = subprocess.run(["git", "show", f"{revision}:data.dvc"], cwd=workspace.root, capture_output=True, text=True)
-    return versions.parse_version(said.stdout).md5 if said.returncode == 0 else None
-
-
-def _git(workspace: Workspace, *words: str) -> str:
-    return subprocess.run(["git", *words], cwd=workspace.root, capture_output=True, text=True, check=True).stdout
+    said = versions.committed(workspace, revision)
+    return versions.parse_version(said).md5 if said is not None else None

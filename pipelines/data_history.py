@@ -1,20 +1,22 @@
 """Versions of the data over time: git's history of data.dvc, and what each version holds, read through DVC."""
 
+import contextlib
 import os
-import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-import pandas as pd
 import pyarrow.parquet as pq
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc_data.hashfile.hash_info import HashInfo
-from dvc_data.hashfile.tree import Tree
-from dvc_objects.errors import ObjectFormatError
+from dvc_objects.fs.local import localfs
 
 from pipelines import forgotten, versions
 from pipelines.ingest import MANIFEST
+from pipelines.object_stores import CACHE, Store
+from pipelines.versions import VersioningFailed
 from pipelines.workspace import Workspace
 from training.errors import BadInput
 
@@ -22,6 +24,11 @@ TAG = "data-"
 """Begins the git tag of a data version; 12 digits of its md5 follow."""
 COLUMNS = ["role", "picture_id", "product_id", "sha256"]
 """Of a manifest, all that a difference looks at."""
+Row = tuple[str, str, str, str]
+"""A picture's COLUMNS."""
+Counts = Counter[tuple[str, str]]
+"""(what happened, role) -> to how many pictures."""
+_ROWS = 2_000
 _FIELDS = "%H%x00%cI%x00%s%x00"
 
 
@@ -57,22 +64,25 @@ class Difference:
     photos: int
 
     def __str__(self) -> str:
-        parts = [
-            _signed("+", self.new_products, "product"),
-            _signed("−", self.lost_products, "product"),
-            _signed("+", self.new_photos, "photo"),
-            _signed("−", self.lost_photos, "photo"),
-            f"{len(self.changed):,} changed" if self.changed else "",
-            f"{len(self.relabelled):,} relabelled" if self.relabelled else "",
-        ]
-        holds = f"{self.products:,} products, {self.photos:,} photos"
-        return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({holds})"
+        counts: Counts = Counter(
+            {
+                ("new", "original"): len(self.new_products),
+                ("lost", "original"): len(self.lost_products),
+                ("new", "photo"): len(self.new_photos),
+                ("lost", "photo"): len(self.lost_photos),
+                ("changed", ""): len(self.changed),
+                ("relabelled", "photo"): len(self.relabelled),
+                ("kept", "original"): self.products - len(self.new_products),
+                ("kept", "photo"): self.photos - len(self.new_photos),
+            }
+        )
+        return summary(counts)
 
 
 def log(workspace: Workspace, most: int | None = None) -> list[Version]:
     """The versions that git's history of data.dvc holds, newest first, at most so many."""
     limit = [] if most is None else [f"-{most}"]
-    said = _git(workspace, "log", *limit, f"--format={_FIELDS}", "--diff-filter=AM", "--", "data.dvc")
+    said = versions.git(workspace, "log", *limit, f"--format={_FIELDS}", "--diff-filter=AM", "--", "data.dvc")
     found = []
     for line in filter(None, said.split("\0\n")):
         commit, at, message = line.split("\0")
@@ -94,8 +104,8 @@ def find(workspace: Workspace, name: str) -> Version:
     if by_md5:
         return next(iter(by_md5.values()))
     try:
-        commit = _git(workspace, "rev-list", "-1", name, "--", "data.dvc").strip()
-    except BadInput:
+        commit = versions.git(workspace, "rev-list", "-1", name, "--", "data.dvc").strip()
+    except VersioningFailed:
         commit = ""
     found = next((one for one in known if one.commit == commit), None)
     if found is None:
@@ -103,8 +113,8 @@ def find(workspace: Workspace, name: str) -> Version:
     return found
 
 
-def pictures(workspace: Workspace, version: Version) -> pd.DataFrame:
-    """The manifest of a version (its COLUMNS), from DVC's cache or a remote; without what was forgotten since.
+def pictures(workspace: Workspace, version: Version) -> Iterator[Row]:
+    """The manifest of a version, from DVC's cache or a remote; without what was forgotten since.
 
     Raises BadInput where neither has it.
     """
@@ -112,40 +122,94 @@ def pictures(workspace: Workspace, version: Version) -> pd.DataFrame:
     md5 = forgotten.successor(forgotten.read(workspace), version.md5)
     with Repo(os.fspath(workspace.root)) as repo:
         for remote in (None, versions.STORE, "sample"):
-            try:
-                odb = repo.cache.local if remote is None else repo.cloud.get_remote_odb(remote, "data")
-                tree = Tree.load(odb, HashInfo("md5", f"{md5}.dir"))
-                oid = next(entry["md5"] for entry in tree.as_list() if entry["relpath"] == MANIFEST)
-                with odb.fs.open(odb.oid_to_path(oid), "rb") as file:
-                    return pq.read_table(file, columns=COLUMNS).to_pandas()
-            except (DvcException, ObjectFormatError, OSError):
-                continue
+            with contextlib.suppress(DvcException, VersioningFailed):
+                odb = repo.cloud.get_remote_odb(remote, "data") if remote else repo.cache.local
+                oid = Store(remote or CACHE, odb, False).manifest_of(f"{md5}.dir")
+                if oid and odb.exists(oid):
+                    return _rows(odb.fs, odb.oid_to_path(oid))
     raise BadInput(
         f"the pictures of data version {version.md5[:12]} are neither in DVC's cache nor in the remotes "
         f"{versions.STORE} and sample: push them from where they were made (`dvc push -r store data.dvc`)"
     )
 
 
-def difference(before: pd.DataFrame | None, after: pd.DataFrame) -> Difference:
-    """What changed between two manifests; everything is new where there is none before."""
-    old = _by_id(before if before is not None else after.iloc[:0])
-    new = _by_id(after)
-    both = sorted(old.keys() & new.keys())
+def _rows(fs: Any, path: str) -> Iterator[Row]:
+    """The rows of a manifest in its order, read as they are asked for. Raises BadInput where it has another order."""
+    last = ("", "")
+    with fs.open(path, "rb") as file, pq.ParquetFile(file) as manifest:
+        for batch in manifest.iter_batches(_ROWS, columns=COLUMNS):
+            role, picture_id, product_id, sha256 = (batch.column(name).to_pylist() for name in COLUMNS)
+            for row in zip(role, picture_id, product_id, sha256, strict=True):
+                if row[:2] < last:
+                    raise BadInput(f"{path} is not sorted by role and picture_id: let `photoproof ingest` write it")
+                last = row[:2]
+                yield row
 
-    def ids(keys: set[tuple[str, str]], role: str) -> tuple[str, ...]:
-        return tuple(sorted(picture_id for of, picture_id in keys if of == role))
 
-    came, went = new.keys() - old.keys(), old.keys() - new.keys()
+def compare(before: Iterable[Row], after: Iterable[Row]) -> Iterator[tuple[str, str, str]]:
+    """(what happened, role, picture_id) of every picture of two manifests, which are read alongside in their order.
+
+    A picture is "new", "lost" or "kept"; one that is kept may be "changed" (its bytes) and, if it is a photo,
+    "relabelled" (its truth) besides.
+    """
+    olds, news = iter(before), iter(after)
+    old, new = next(olds, None), next(news, None)
+    while old or new:
+        if old and (not new or old[:2] < new[:2]):
+            yield "lost", *old[:2]
+            old = next(olds, None)
+        elif new and (not old or new[:2] < old[:2]):
+            yield "new", *new[:2]
+            new = next(news, None)
+        elif old and new:
+            yield "kept", *new[:2]
+            if old[3] != new[3]:
+                yield "changed", *new[:2]
+            if new[0] == "photo" and old[2] != new[2]:
+                yield "relabelled", *new[:2]
+            old, new = next(olds, None), next(news, None)
+
+
+def difference(before: Iterable[Row], after: Iterable[Row]) -> Difference:
+    """What changed between two manifests; in memory is what changed, not what stayed."""
+    ids: dict[tuple[str, str], list[str]] = {}
+    kept: Counts = Counter()
+    for what, role, picture_id in compare(before, after):
+        if what == "kept":
+            kept[what, role] += 1
+        else:
+            ids.setdefault((what, role), []).append(picture_id)
+
+    def of(what: str, role: str) -> tuple[str, ...]:
+        return tuple(ids.get((what, role), ()))
+
     return Difference(
-        new_products=ids(came, "original"),
-        lost_products=ids(went, "original"),
-        new_photos=ids(came, "photo"),
-        lost_photos=ids(went, "photo"),
-        changed=tuple(" ".join(key) for key in both if old[key][0] != new[key][0]),
-        relabelled=tuple(key[1] for key in both if key[0] == "photo" and old[key][1] != new[key][1]),
-        products=sum(role == "original" for role, _ in new),
-        photos=sum(role == "photo" for role, _ in new),
+        new_products=of("new", "original"),
+        lost_products=of("lost", "original"),
+        new_photos=of("new", "photo"),
+        lost_photos=of("lost", "photo"),
+        changed=tuple(f"{role} {one}" for role in ("original", "photo") for one in of("changed", role)),
+        relabelled=of("relabelled", "photo"),
+        products=kept["kept", "original"] + len(of("new", "original")),
+        photos=kept["kept", "photo"] + len(of("new", "photo")),
     )
+
+
+def summary(counts: Counts) -> str:
+    """What a difference comes to, in a line: "+35 photos, −2 products (812 products, 9,117 photos)"."""
+    changed = counts["changed", ""] + counts["changed", "original"] + counts["changed", "photo"]
+    relabelled = counts["relabelled", "photo"]
+    parts = [
+        _signed("+", counts["new", "original"], "product"),
+        _signed("−", counts["lost", "original"], "product"),
+        _signed("+", counts["new", "photo"], "photo"),
+        _signed("−", counts["lost", "photo"], "photo"),
+        f"{changed:,} changed" if changed else "",
+        f"{relabelled:,} relabelled" if relabelled else "",
+    ]
+    products, photos = (counts["new", role] + counts["kept", role] for role in ("original", "photo"))
+    holds = f"{products:,} products, {photos:,} photos"
+    return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({holds})"
 
 
 def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
@@ -153,16 +217,13 @@ def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
 
     `version` is that of data/ as it is now.
     """
-    last = log(workspace, 1)
-    before = None
-    if last:
-        try:
-            before = pictures(workspace, last[0])
-        except BadInput:  # an old version that nobody pushed: the new one is committed all the same
-            before = None
-    after = pq.read_table(workspace.data / MANIFEST, columns=COLUMNS).to_pandas()
-    message = f"Data version {version.md5[:12]}: {difference(before, after)}"
-    made = versions.commit(workspace, ["data.dvc"], message)
+    before: Iterable[Row] = ()  # everything is new in the first version
+    for last in log(workspace, 1):
+        with contextlib.suppress(BadInput):  # an old version that nobody pushed: the new one is committed all the same
+            before = pictures(workspace, last)
+    after = _rows(localfs, os.fspath(workspace.data / MANIFEST))
+    counts: Counts = Counter((what, role) for what, role, _ in compare(before, after))
+    made = versions.commit(workspace, ["data.dvc"], f"Data version {version.md5[:12]}: {summary(counts)}")
     if made:
         tag(workspace, version.md5, made)
     return made
@@ -170,12 +231,13 @@ def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
 
 def tag(workspace: Workspace, md5: str, commit: str) -> None:
     """Tag the commit that made a version."""
-    _git(workspace, "tag", "--force", f"{TAG}{md5[:12]}", commit)
+    versions.git(workspace, "tag", "--force", f"{TAG}{md5[:12]}", commit)
 
 
 def checkout(workspace: Workspace, version: Version) -> versions.DataVersion:
     """Bring data.dvc and data/ to a version, without what was forgotten since; git's HEAD stays where it is."""
-    said = _git(workspace, "show", f"{version.commit}:data.dvc")
+    said = versions.committed(workspace, version.commit)
+    assert said is not None, "log names commits that have a data.dvc"
     part = workspace.root / "data.dvc.part"
     part.write_text(said)
     part.replace(workspace.root / "data.dvc")
@@ -186,21 +248,9 @@ def checkout(workspace: Workspace, version: Version) -> versions.DataVersion:
 
 
 def _version(workspace: Workspace, commit: str, at: str, message: str) -> Version:
-    data = versions.parse_version(_git(workspace, "show", f"{commit}:data.dvc"))
+    data = versions.parse_version(versions.git(workspace, "show", f"{commit}:data.dvc"))
     return Version(commit, datetime.fromisoformat(at), data.md5, data.files, data.bytes, message)
 
 
-def _by_id(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:
-    keys = zip(rows.role, rows.picture_id, strict=True)
-    return dict(zip(keys, zip(rows.sha256, rows.product_id, strict=True), strict=True))
-
-
-def _signed(sign: str, ids: tuple[str, ...], what: str) -> str:
-    return f"{sign}{len(ids):,} {what}{'' if len(ids) == 1 else 's'}" if ids else ""
-
-
-def _git(workspace: Workspace, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=workspace.root, capture_output=True, text=True)
-    if done.returncode:
-        raise BadInput(f"git {words[0]}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return done.stdout
+def _signed(sign: str, count: int, what: str) -> str:
+    return f"{sign}{count:,} {what}{'' if count == 1 else 's'}" if count else ""

@@ -196,7 +196,7 @@ def _commit(
     message = f"Data: {_counted(products, photos)} forgotten in earlier versions"
     new = None
     if committed is not None and (new := after.get(f"{_md5(committed)}.dir")):
-        said = data_history.difference(new.before.to_pandas(), new.after.to_pandas())
+        said = data_history.summary(new.counts)
         message = f"Data version {new.oid.removesuffix('.dir')[:12]}: {said}, forgotten"
         _write(path, _rewritten(committed, new))
         made = versions.commit(workspace, ["data.dvc", forgotten.LEDGER], message)

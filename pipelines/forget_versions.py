@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.data_history import Counts
 from pipelines.ingest import MANIFEST
 from pipelines.object_stores import Store, as_version
 from training import released
@@ -33,8 +35,8 @@ class Successor:
     objects: dict[str, bytes]
     replaced: dict[str, str | None]
     """The objects of its lists (the manifest, released.csv), and those that take their places."""
-    before: pa.Table
-    after: pa.Table
+    counts: Counts
+    """How many pictures it lacks, and how many it has."""
     files_fewer: int
     bytes_fewer: int
 
@@ -126,8 +128,7 @@ def make_successor(
         tree,
         objects | {tree: tree_bytes},
         {entries[name]: left.get(name) for name in changed if name in entries},
-        before,
-        rest,
+        Counter([("lost", role) for role in version.rows.role] + [("kept", role) for role in rest["role"].to_pylist()]),
         len(entries) - len(left),
         fewer,
     )

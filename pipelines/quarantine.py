@@ -20,8 +20,6 @@ from training.errors import BadInput
 
 Decision = Literal["released", "deleted"]
 
-AT_ONCE = 500
-
 
 @dataclass(frozen=True)
 class SetAside:
@@ -48,9 +46,8 @@ def record(engine: Engine, data_version: str, table: Path) -> int:
     rows = pq.read_table(table, columns=columns).to_pylist() if table.is_file() else []
     with transaction(engine) as connection:
         connection.execute(sa.delete(quarantine).where(quarantine.c.data_version == data_version))
-        for start in range(0, len(rows), AT_ONCE):
-            batch = [row | {"data_version": data_version} for row in rows[start : start + AT_ONCE]]
-            connection.execute(sa.insert(quarantine), batch)
+        if rows:
+            connection.execute(sa.insert(quarantine), [row | {"data_version": data_version} for row in rows])
     return len(rows)
 
 

@@ -39,10 +39,10 @@ def read_version(workspace: Workspace) -> DataVersion | None:
     return parse_version(path.read_text()) if path.is_file() else None
 
 
-def committed(workspace: Workspace) -> str | None:
-    """The contents of data.dvc in HEAD, None where it has none."""
+def committed(workspace: Workspace, revision: str = "HEAD") -> str | None:
+    """The contents of data.dvc in a revision of git's, None where it has none."""
     try:
-        return _git(workspace, "show", "HEAD:data.dvc")
+        return git(workspace, "show", f"{revision}:data.dvc")
     except VersioningFailed:
         return None
 
@@ -121,14 +121,14 @@ def ensure_store(workspace: Workspace) -> None:
 def commit(workspace: Workspace, names: list[str], message: str) -> str | None:
     """Commit those of the files that differ from HEAD, and nothing else; their commit, or None where none differs."""
     there = [name for name in names if (workspace.root / name).exists()]
-    changed = _git(workspace, "status", "--porcelain", "--", *there).splitlines() if there else []
+    changed = git(workspace, "status", "--porcelain", "--", *there).splitlines() if there else []
     if not changed:
         return None
     paths = [line[3:] for line in changed]
-    _git(workspace, "add", "--", *paths)
+    git(workspace, "add", "--", *paths)
     who = [] if _has_identity(workspace) else ["-c", "user.name=Photoproof", "-c", "user.email=photoproof@localhost"]
-    _git(workspace, *who, "commit", "--quiet", "--only", "-m", message, "--", *paths)
-    return _git(workspace, "rev-parse", "HEAD").strip()
+    git(workspace, *who, "commit", "--quiet", "--only", "-m", message, "--", *paths)
+    return git(workspace, "rev-parse", "HEAD").strip()
 
 
 def _has_identity(workspace: Workspace) -> bool:
@@ -137,7 +137,8 @@ def _has_identity(workspace: Workspace) -> bool:
     )
 
 
-def _git(workspace: Workspace, *words: str) -> str:
+def git(workspace: Workspace, *words: str) -> str:
+    """What a git command prints. Raises VersioningFailed."""
     return _run(["git", *words], workspace.root)
 
 

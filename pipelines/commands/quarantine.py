@@ -2,11 +2,18 @@
 
 import dataclasses
 import json
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipelines.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Engine
+
+    from pipelines.quarantine import SetAside
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Ids = Annotated[list[str], typer.Argument(help="Ids of pictures in quarantine.")]
@@ -26,21 +33,13 @@ def listed(
     if ctx.invoked_subcommand is not None:
         return
     from pipelines import data_history
-    from pipelines.database import connect
     from pipelines.quarantine import set_aside
 
     workspace = Workspace.here()
     md5 = data_history.find(workspace, version).md5 if version else _version(workspace)
-    engine = connect(workspace.database_url)
-    try:
-        found = set_aside(engine, md5)
-    finally:
-        engine.dispose()
+    found = _printed(workspace, lambda engine: set_aside(engine, md5), as_json)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], ensure_ascii=False))
         return
-    for one in found:
-        typer.echo(one)
     page = workspace.reports / "validation" / "quarantine" / "index.html"
     seen = f"; with thumbnails: {page}" if found and version is None and page.is_file() else ""
     typer.echo(f"data version {md5[:12]}: {len(found):,} in quarantine{seen}")
@@ -61,20 +60,28 @@ def delete(ids: Ids, role: Role = None, who: Who = None, as_json: AsJson = False
 def _decide(
     ids: list[str], decision: Literal["released", "deleted"], role: str | None, who: str | None, as_json: bool
 ) -> None:
-    from pipelines.database import connect
     from pipelines.quarantine import decide
 
     workspace = Workspace.here()
+    md5 = _version(workspace)
+    _printed(workspace, lambda engine: decide(engine, md5, ids, decision, role, who), as_json)
+
+
+def _printed(workspace: Workspace, ask: "Callable[[Engine], list[SetAside]]", as_json: bool) -> "list[SetAside]":
+    """What the product database answers, after it is printed."""
+    from pipelines.database import connect
+
     engine = connect(workspace.database_url)
     try:
-        decided = decide(engine, _version(workspace), ids, decision, role, who)
+        found = ask(engine)
     finally:
         engine.dispose()
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(one) for one in decided], ensure_ascii=False))
-        return
-    for one in decided:
-        typer.echo(one)
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], ensure_ascii=False))
+    else:
+        for one in found:
+            typer.echo(one)
+    return found
 
 
 def _version(workspace: Workspace) -> str:

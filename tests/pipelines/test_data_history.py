@@ -1,8 +1,11 @@
 import datetime
+import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,9 +33,10 @@ def write_data(workspace: Workspace, originals: dict[str, str], photos: dict[str
     write_manifest(pa.Table.from_pylist(rows, SCHEMA), workspace.data / "manifest.parquet")
 
 
-@pytest.fixture
-def two(workspace: Workspace) -> Workspace:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, workspace_maker: Callable[..., Workspace]) -> Workspace:
     """Two committed versions."""
+    workspace = workspace_maker(tmp_path_factory.mktemp("two") / "workspace")
     write_data(workspace, {"a": "1", "b": "2"}, {"a1": ("a", "x"), "b1": ("b", "y")})
     data_history.commit(workspace, versions.add_data(workspace))
     write_data(workspace, {"a": "1", "c": "3"}, {"a1": ("a", "x"), "a2": ("a", "z"), "b1": ("c", "y")})
@@ -40,27 +44,35 @@ def two(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_a_version_is_committed_with_what_it_changed_and_a_tag(two: Workspace) -> None:
-    newest, oldest = data_history.log(two)
+@pytest.fixture
+def two(made: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of them, to change, with a store of its own."""
+    shutil.copytree(made.root, tmp_path / "workspace", symlinks=True)
+    (tmp_path / "workspace/.dvc/config.local").unlink()
+    return Workspace(tmp_path / "workspace")
+
+
+def test_a_version_is_committed_with_what_it_changed_and_a_tag(made: Workspace) -> None:
+    newest, oldest = data_history.log(made)
     assert newest.message.endswith("+1 product, −1 product, +1 photo, 1 relabelled (2 products, 3 photos)")
     assert oldest.message.endswith("+2 products, +2 photos (2 products, 2 photos)")
     assert newest.files == 6
-    assert data_history.find(two, f"data-{oldest.md5[:12]}") == oldest
+    assert data_history.find(made, f"data-{oldest.md5[:12]}") == oldest
     assert abs(newest.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=5)
 
 
-def test_versions_are_found_by_md5_and_by_revision(two: Workspace) -> None:
-    newest, oldest = data_history.log(two)
-    assert data_history.find(two, oldest.md5[:6]) == oldest
-    assert data_history.find(two, "HEAD") == newest
-    assert data_history.find(two, "HEAD~1") == oldest
+def test_versions_are_found_by_md5_and_by_revision(made: Workspace) -> None:
+    newest, oldest = data_history.log(made)
+    assert data_history.find(made, oldest.md5[:6]) == oldest
+    assert data_history.find(made, "HEAD") == newest
+    assert data_history.find(made, "HEAD~1") == oldest
     with pytest.raises(BadInput, match="photoproof data log"):
-        data_history.find(two, "nothing")
+        data_history.find(made, "nothing")
 
 
-def test_the_difference_says_what_came_went_and_was_relabelled(two: Workspace) -> None:
-    newest, oldest = data_history.log(two)
-    found = data_history.difference(data_history.pictures(two, oldest), data_history.pictures(two, newest))
+def test_the_difference_says_what_came_went_and_was_relabelled(made: Workspace) -> None:
+    newest, oldest = data_history.log(made)
+    found = data_history.difference(data_history.pictures(made, oldest), data_history.pictures(made, newest))
     assert (found.new_products, found.lost_products) == (("c",), ("b",))
     assert (found.new_photos, found.lost_photos) == (("a2",), ())
     assert found.relabelled == ("b1",)
@@ -85,26 +97,53 @@ def test_a_pushed_version_is_read_on_another_machine(two: Workspace, tmp_path: P
             file.unlink()
     with pytest.raises(BadInput, match=oldest.md5[:12]):
         data_history.pictures(two, oldest)
-    assert len(data_history.pictures(two, data_history.log(two)[0])) == 5
+    assert len(list(data_history.pictures(two, data_history.log(two)[0]))) == 5
 
 
-pictures = st.dictionaries(st.text("abc", min_size=1, max_size=2), st.tuples(st.sampled_from("pq"), st.text("xy")))
+Pictures = dict[tuple[str, str], tuple[str, str]]
+"""(role, id) -> (product, sha256)."""
+roles = st.sampled_from(["original", "photo"])
+ids = st.text("abé\U0001f600", min_size=1, max_size=2)
+pictures = st.dictionaries(st.tuples(roles, ids), st.tuples(st.sampled_from("pq"), st.sampled_from("xy")))
 
 
-def frame(photos: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    rows = [("photo", picture_id, product, sha) for picture_id, (product, sha) in photos.items()]
-    return pd.DataFrame(rows, columns=["role", "picture_id", "product_id", "sha256"])
+def rows(pictures: Pictures) -> list[data_history.Row]:
+    return [(*key, *value) for key, value in sorted(pictures.items())]
 
 
 @given(pictures, pictures)
-def test_the_difference_back_is_the_difference_turned_round(one: dict, two: dict) -> None:
-    there, back = data_history.difference(frame(one), frame(two)), data_history.difference(frame(two), frame(one))
+def test_the_difference_is_that_of_the_sets(one: Pictures, two: Pictures) -> None:
+    found = data_history.difference(rows(one), rows(two))
+    new, lost, both = two.keys() - one.keys(), one.keys() - two.keys(), one.keys() & two.keys()
+    assert {("original", of) for of in found.new_products} | {("photo", of) for of in found.new_photos} == new
+    assert {("original", of) for of in found.lost_products} | {("photo", of) for of in found.lost_photos} == lost
+    assert set(found.changed) == {" ".join(key) for key in both if one[key][1] != two[key][1]}
+    assert set(found.relabelled) == {
+        of for role, of in both if role == "photo" and one[role, of][0] != two[role, of][0]
+    }
+    assert (found.products, found.photos) == tuple(sum(role == of for role, _ in two) for of in ("original", "photo"))
+    counts = Counter((what, role) for what, role, _ in data_history.compare(rows(one), rows(two)))
+    assert data_history.summary(counts) == str(found)
+
+
+@given(pictures, pictures)
+def test_the_difference_back_is_the_difference_turned_round(one: Pictures, two: Pictures) -> None:
+    there, back = data_history.difference(rows(one), rows(two)), data_history.difference(rows(two), rows(one))
     assert (there.new_photos, there.lost_photos) == (back.lost_photos, back.new_photos)
+    assert (there.new_products, there.lost_products) == (back.lost_products, back.new_products)
     assert (there.changed, there.relabelled) == (back.changed, back.relabelled)
-    assert there.photos == len(two)
     assert there.photos - back.photos == len(there.new_photos) - len(there.lost_photos)
 
 
 @given(pictures)
-def test_nothing_differs_from_itself(one: dict) -> None:
-    assert str(data_history.difference(frame(one), frame(one))).startswith("the same pictures")
+def test_nothing_differs_from_itself(one: Pictures) -> None:
+    assert str(data_history.difference(rows(one), rows(one))).startswith("the same pictures")
+
+
+def test_a_manifest_in_another_order_is_refused_and_not_misread(made: Workspace, tmp_path: Path) -> None:
+    manifest = tmp_path / "workspace/data/manifest.parquet"
+    shutil.copytree(made.root, tmp_path / "workspace", ignore=shutil.ignore_patterns("cache"))
+    table = pq.read_table(manifest)
+    pq.write_table(table.take([4, 3, 2, 1, 0]), manifest)
+    with pytest.raises(BadInput, match="is not sorted by role and picture_id"):
+        data_history.commit(Workspace(tmp_path / "workspace"), versions.DataVersion("0" * 32, 6, 0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,14 @@ from photoproof.cli import run
 from pipelines import data_history, versions
 from pipelines.data_gc import collect
 from pipelines.database import (
+    audits,
     connect,
+    decisions,
     embeddings,
     photos,
     quarantine,
     quarantine_decisions,
+    snapshot,
     transaction,
     verdicts,
 )
@@ -34,6 +36,8 @@ from training.manifest import read_manifest
 from training.released import read_released
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
     from tests.pipelines.conftest import ImportFolder
 
 
@@ -60,11 +64,15 @@ def two_versions(
     engine = connect(workspace.database_url)
     import_folder(engine, folder_maker(base / "import").small(products=2, photos=2).root, progress=False)
     make_version(workspace)
-    with transaction(engine) as connection:
-        connection.execute(sa.delete(photos).where(photos.c.photo_id == "p1-1"))
+    delete_photo(engine, "p1-1")
     engine.dispose()
     make_version(workspace)
     return base
+
+
+def delete_photo(engine: Engine, photo_id: str) -> None:
+    with transaction(engine) as connection:
+        connection.execute(sa.delete(photos).where(photos.c.photo_id == photo_id))
 
 
 @pytest.fixture
@@ -73,13 +81,26 @@ def folder(two_versions: Path, tmp_path: Path, folder_maker: Callable[[Path], Im
     return folder_maker(tmp_path / "import")
 
 
+on_both_databases = pytest.mark.parametrize("here", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def here(two_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A copy of that workspace, with a store of its own."""
+def here(
+    two_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Workspace:
+    """A copy of that workspace, with a store of its own; on SQLite, or on PostgreSQL where a test asks for it."""
     shutil.copytree(two_versions / "workspace", tmp_path / "workspace")
     workspace = Workspace(tmp_path / "workspace")
     (workspace.root / ".dvc/config.local").write_text(f"['remote \"store\"']\n    url = {workspace.state / 'store'}\n")
     monkeypatch.setenv("PHOTOPROOF_WORKSPACE", str(workspace.root))
+    if getattr(request, "param", "sqlite") == "postgresql":
+        for file in workspace.state.glob("database.sqlite*"):
+            file.unlink()
+        monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", request.getfixturevalue("postgres_url"))
+        engine = connect(workspace.database_url)
+        import_folder(engine, two_versions / "import", progress=False)
+        delete_photo(engine, "p1-1")
+        engine.dispose()
     return workspace
 
 
@@ -95,16 +116,30 @@ def objects(workspace: Workspace) -> dict[str, bytes]:
 
 
 def judge(workspace: Workspace, photo_id: str, product_id: str) -> None:
+    """Leave a trace of the photo in every table that may name it."""
     engine = connect(workspace.database_url)
     with transaction(engine) as connection:
         sha256 = connection.scalar(sa.select(photos.c.sha256).where(photos.c.photo_id == photo_id))
-        named = {"photo_id": photo_id, "claimed_product_id": product_id, "outcome": "match", "model_id": "m"}
-        connection.execute(sa.insert(verdicts).values(**named, original_sha256="o", photo_sha256=sha256))
+        named = {"photo_id": photo_id, "model_id": "m", "claimed_product_id": product_id, "photo_sha256": sha256}
+        verdict = sa.insert(verdicts).values(**named, outcome="match", original_sha256="o")
+        verdict_id = connection.execute(verdict.returning(verdicts.c.verdict_id)).scalar_one()
+        audit = sa.insert(audits).values(**named, state="verified", verdict_id=verdict_id, sampled=False)
+        connection.execute(audit)
+        connection.execute(sa.insert(decisions).values(photo_id=photo_id, product_id=product_id, who="ada"))
         connection.execute(sa.insert(embeddings).values(sha256=sha256, model_id="m", vector=b"1234"))
-        connection.execute(
-            sa.insert(quarantine).values(data_version="d", role="photo", picture_id=photo_id, reason="dark")
-        )
+        one = {"role": "photo", "picture_id": photo_id, "reason": "dark"}
+        connection.execute(sa.insert(quarantine).values(**one, data_version="d"))
+        decided = {"sha256": sha256, "decision": "deleted", "who": "ada"}
+        connection.execute(sa.insert(quarantine_decisions).values(**one, **decided))
     engine.dispose()
+
+
+def ask(workspace: Workspace, query: sa.Select) -> list[tuple]:
+    engine = connect(workspace.database_url)
+    with snapshot(engine) as connection:
+        rows = [tuple(row) for row in connection.execute(query)]
+    engine.dispose()
+    return rows
 
 
 def test_a_forgotten_photo_is_in_no_file_of_the_workspace(here: Workspace, folder: ImportFolder) -> None:
@@ -177,22 +212,24 @@ def test_without_yes_nothing_changes(here: Workspace, capsys: pytest.CaptureFixt
     }
 
 
+@on_both_databases
 def test_a_verdict_stays_and_loses_its_picture(here: Workspace) -> None:
     judge(here, "p0-0", "p0")
     assert forget(here, "p0-0", really=True).verdicts == 1
-    with sqlite3.connect(here.state / "database.sqlite") as database:
-        assert database.execute("SELECT photo_id, outcome FROM verdicts").fetchall() == [("p0-0", "match")]
-        rows = database.execute("SELECT image_bytes, sha256, product_id FROM photos WHERE photo_id = 'p0-0'").fetchall()
-        assert rows == [(b"", "", None)]
-        for table in ("embeddings", "quarantine"):
-            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    assert ask(here, sa.select(verdicts.c.photo_id, verdicts.c.outcome)) == [("p0-0", "match")]
+    columns = (photos.c.image_bytes, photos.c.sha256, photos.c.product_id)
+    assert ask(here, sa.select(*columns).where(photos.c.photo_id == "p0-0")) == [(b"", "", None)]
+    for table in (audits, decisions, embeddings, quarantine, quarantine_decisions):
+        assert ask(here, sa.select(table)) == []
     with pytest.raises(BadInput, match="no photo or product p0-0"):
         forget(here, "p0-0", really=True)
 
 
+@on_both_databases
 def test_a_product_that_a_verdict_names_is_an_empty_row_that_ingest_does_not_miss(here: Workspace) -> None:
     judge(here, "p0-0", "p0")
     forget(here, "p0", really=True)
+    assert set(ask(here, sa.select(photos.c.photo_id))) == {("p0-0",), ("p1-0",)}
     engine = connect(here.database_url)
     report = ingest(engine, here.data, progress=False)
     engine.dispose()
@@ -215,6 +252,7 @@ def test_that_it_was_released_from_quarantine_is_forgotten_too(here: Workspace) 
     assert make_version(here) == after
 
 
+@on_both_databases
 def test_importing_it_again_is_refused(here: Workspace, folder: ImportFolder) -> None:
     forget(here, "p0-0", really=True)
     engine = connect(here.database_url)
@@ -257,7 +295,17 @@ class Killed(BaseException):
     """As abrupt as Ctrl-C."""
 
 
-@pytest.mark.parametrize("step", ["Store.put", "clean_data", "Store.delete", "remove_rows"])
+@pytest.mark.parametrize(
+    ("here", "step"),
+    [
+        ("sqlite", "forget.Store.put"),
+        ("sqlite", "forget.clean_data"),
+        ("sqlite", "forget.Store.delete"),
+        ("sqlite", "forget.remove_rows"),
+        ("postgresql", "forget_rows._leave_quarantine"),
+    ],
+    indirect=["here"],
+)
 def test_a_forgetting_killed_anywhere_ends_as_one_that_was_not(
     here: Workspace, folder: ImportFolder, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -265,7 +313,7 @@ def test_a_forgetting_killed_anywhere_ends_as_one_that_was_not(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"pipelines.forget.{step}", killed)
+        patched.setattr(f"pipelines.{step}", killed)
         with pytest.raises(Killed):
             forget(here, "p0-0", really=True)
     forget(here, "p0-0", really=True)
@@ -290,7 +338,7 @@ def test_another_clone_forgets_when_it_has_pulled_the_ledger(
     picture = (folder.root / "photos/p0-0.jpg").read_bytes()
     assert [path for path, content in objects(clone).items() if picture in content and "sqlite" not in path] == []
     assert len(list(clone.data.glob("photos/*"))) == 2
-    assert len(data_history.pictures(clone, oldest)) == 5
+    assert len(list(data_history.pictures(clone, oldest))) == 5
     data_history.checkout(clone, newest)
     assert len(list(clone.data.glob("photos/*"))) == 2
 

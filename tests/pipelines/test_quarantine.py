@@ -147,11 +147,12 @@ def test_the_page_shows_each_picture_with_its_reason_and_needs_nothing_else(tmp_
 
 
 @pytest.fixture
-def commanded(workspace, folder, tmp_path, monkeypatch):
+def commanded(workspace, folder, tmp_path, monkeypatch, database_url):
     """A workspace with one photo in quarantine of its data version, and what runs a command in it."""
     from typer.testing import CliRunner
 
     monkeypatch.setenv("PHOTOPROOF_WORKSPACE", str(workspace.root))
+    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", database_url)
     (workspace.root / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: data\n")
     engine = connect(workspace.database_url)
     import_folder(engine, folder.small().root, progress=False)

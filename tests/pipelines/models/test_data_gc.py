@@ -87,7 +87,7 @@ def test_only_the_newest_stay_and_what_they_share(here: Workspace) -> None:
     cache, store = found.swept
     assert (cache.versions, cache.objects) == (store.versions, store.objects) == (2, 6)
     newest, *old = data_history.log(here)
-    assert len(data_history.pictures(here, newest)) == 2
+    assert len(list(data_history.pictures(here, newest))) == 2
     for one in old:
         with pytest.raises(BadInput, match=r"neither in DVC's cache nor"):
             data_history.pictures(here, one)
@@ -117,7 +117,10 @@ def test_the_data_of_a_model_with_an_alias_stays(here: Workspace, register_data:
     assert found.kept[first.md5] == ["champion (model version 1)"]
 
 
-def test_the_data_of_a_model_that_a_verdict_names_stays(here: Workspace, register_data: Callable[..., None]) -> None:
+def test_the_data_of_a_model_that_a_verdict_names_stays(
+    here: Workspace, register_data: Callable[..., None], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", database_url)
     second = data_history.log(here)[1]
     register_data("m-two", second.md5)
     engine = connect(here.database_url)
