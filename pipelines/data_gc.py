@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from pipelines import data_history, database, forgotten, registry, stages, versions
-from pipelines.object_stores import CACHE, Store, locked_outputs, stage_outputs, stores
+from pipelines.object_stores import CACHE, Store, forgotten_in, locked_outputs, stage_outputs, stores
 from pipelines.workspace import Workspace
 
 NEVER = "remote sample"
@@ -67,7 +67,7 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
             gone = _unneeded(store, here, {f"{md5}.dir" for md5 in known}) - needed
             if store.name == CACHE:
                 gone |= stage_outputs(workspace, store) - locked_outputs(workspace, store) - needed
-            gone = (gone | ledger.keys()) & here.keys()
+            gone = gone & here.keys() | forgotten_in(here, ledger)
             if really:
                 store.delete(gone)
             versions_gone = sum(oid.endswith(".dir") and oid.removesuffix(".dir") in known for oid in gone)

@@ -26,7 +26,7 @@ from pipelines.forget_versions import (
     objects_of,
     only,
 )
-from pipelines.object_stores import CACHE, Store, stage_outputs, stores
+from pipelines.object_stores import CACHE, Store, forgotten_in, stage_outputs, stores
 from pipelines.workspace import Workspace
 from training.errors import BadInput
 
@@ -231,7 +231,7 @@ def _write(path: Path, text: str) -> None:
 
 def _delete(places: list[Store], listings: dict[str, dict[str, int]], ledger: dict[str, str | None]) -> int:
     """Delete what the ledger says is forgotten; how many objects were still there."""
-    return sum(store.delete(ledger.keys() & listings[store.name].keys()) for store in places)
+    return sum(store.delete(forgotten_in(listings[store.name], ledger)) for store in places)
 
 
 def _counted(products: Iterable[str], photos: Iterable[str]) -> str:

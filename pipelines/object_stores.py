@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,12 @@ class Store:
         except Exception as error:  # each kind of remote raises its own
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise VersioningFailed(f"the DVC {self.name} can't be used: {said}") from error
+
+
+def forgotten_in(listing: Iterable[str], ledger: Collection[str]) -> set[str]:
+    """What of a store is forgotten: objects, and what a push that was cut off has left beside where they belong."""
+    folders = {oid[:2] for oid in ledger}
+    return {oid for oid in listing if oid in ledger or (oid.endswith(".tmp") and oid[:2] in folders)}
 
 
 @contextlib.contextmanager
