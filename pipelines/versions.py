@@ -1,9 +1,11 @@
 """Versions of the data: DVC keeps the bytes, git keeps data.dvc."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 
@@ -111,11 +113,22 @@ def ensure_store(workspace: Workspace) -> None:
 
     A `store` that somebody configured (S3, a share) is left as it is.
     """
-    local = workspace.root / ".dvc" / "config.local"
-    configs = [path.read_text() for path in (local, local.with_name("config")) if path.is_file()]
-    if not any(f'remote "{STORE}"' in text for text in configs):
-        (workspace.state / STORE).mkdir(parents=True, exist_ok=True)
-        _dvc(workspace, "remote", "add", "--quiet", "--local", "--default", STORE, str(workspace.state / STORE))
+    folder = workspace.root / ".dvc"
+    configs = [path.read_text() for path in (folder / "config.local", folder / "config") if path.is_file()]
+    if any(f'remote "{STORE}"' in text for text in configs):
+        return
+    from dvc.config import Config  # in this process: `dvc remote add` takes a second
+    from dvc.exceptions import DvcException
+
+    (workspace.state / STORE).mkdir(parents=True, exist_ok=True)
+    try:
+        with Config(os.fspath(folder)).edit("local") as opened:
+            config = cast("dict[str, Any]", opened)
+            # verify: else DVC trusts what it pulls by its name, a half-written picture too
+            config["remote"][STORE] = {"url": os.fspath(workspace.state / STORE), "verify": True}
+            config["core"]["remote"] = STORE
+    except DvcException as error:
+        raise VersioningFailed(f"dvc remote add {STORE}: {error}") from error
 
 
 def commit(workspace: Workspace, names: list[str], message: str) -> str | None:
