@@ -1,4 +1,5 @@
 import datetime
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from photoproof.cli import run
 from pipelines import data_history, versions
 from pipelines.workspace import Workspace
 from training.errors import BadInput
@@ -76,6 +78,19 @@ def test_the_difference_says_what_came_went_and_was_relabelled(made: Workspace) 
     assert (found.new_products, found.lost_products) == (("c",), ("b",))
     assert (found.new_photos, found.lost_photos) == (("a2",), ())
     assert found.relabelled == ("b1",)
+
+
+def test_the_command_says_it_in_a_line_then_picture_by_picture(
+    made: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PHOTOPROOF_WORKSPACE", str(made.root))
+    assert run(["data", "diff", "HEAD~1"]) == 0
+    line, *pictures = capsys.readouterr().out.splitlines()
+    assert line == "+1 product, −1 product, +1 photo, 1 relabelled (2 products, 3 photos)"
+    assert pictures == ["+ product c", "- product b", "+ photo a2", "= relabelled b1"]
+    assert run(["data", "diff", "HEAD~1", "HEAD~1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["new_photos"], told["products"], told["photos"]) == ([], 2, 2)
 
 
 def test_a_version_comes_back_and_the_next_commit_is_of_it(two: Workspace) -> None:
