@@ -71,7 +71,7 @@ def cut_off(workspace: Workspace, what: str, folder: Path, tmp_path: Path) -> li
 def test_a_push_and_a_pull_that_were_cut_off_go_on(pictures: Workspace, tmp_path: Path) -> None:
     for number in range(20):
         (pictures.data / "photos" / f"{number}.jpg").write_text(f"picture {number} " * 100)
-    version = versions.add_data(pictures)
+    versions.add_data(pictures)
     store = pictures.state / "store"
     sent = {path: path.stat().st_ino for path in cut_off(pictures, "push_data", store, tmp_path)}
     assert len(sent) == 5
@@ -85,7 +85,6 @@ def test_a_push_and_a_pull_that_were_cut_off_go_on(pictures: Workspace, tmp_path
     assert {path.name: path.read_bytes() for path in clone.data.glob("*/*")} == {
         path.name: path.read_bytes() for path in pictures.data.glob("*/*")
     }
-    assert versions.add_data(clone) == version
     damaged = next(path for path in sent if path.suffix != ".dir")
     damaged.chmod(0o644)
     os.truncate(damaged, 9)
