@@ -48,14 +48,12 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
-def command(
-    workspace: Workspace, prefect: httpx.Client, *words: str, module: str = "photoproof"
-) -> Iterator[Callable[[], str]]:
-    """A command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
+def command(workspace: Workspace, prefect: httpx.Client, *words: str) -> Iterator[Callable[[], str]]:
+    """A `photoproof` command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
     log = workspace.state / f"{words[0]}.log"
     environment = {**os.environ, "PHOTOPROOF_WATCH_SECONDS": "0.2", "PREFECT_API_URL": str(prefect.base_url)[:-1]}
     with log.open("wb") as out:
-        words = (sys.executable, "-m", module, *words)
+        words = (sys.executable, "-m", "photoproof", *words)
         process = subprocess.Popen(words, cwd=workspace.root, stdout=out, stderr=out, env=environment)
     try:
         yield log.read_text
@@ -136,8 +134,15 @@ def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
             one.apply()
     registry.promote(deployed, 2)
     run_flow(prefect, deployed, "deploy").raise_for_status()
-    with command(deployed, prefect, "worker", "start", "--pool", "photoproof", module="prefect"):
+    words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "photoproof"]
+    with (deployed.state / "worker.log").open("wb") as log:
+        environment = os.environ | {"PREFECT_API_URL": url}
+        worker = subprocess.Popen(words, cwd=deployed.root, stdout=log, stderr=log, env=environment)
+    try:
         until(lambda: states(prefect, pool="photoproof") == ["Completed"])
+    finally:
+        worker.kill()  # it takes minutes to end when it is asked
+        worker.wait()
     served = read_config(deployed.serving / "models.config")
     assert served and served.labels == {"stable": 2}
 
