@@ -26,7 +26,7 @@ bench: $(STAMP)  ## What serving costs on this machine: SERVER=grpc://host:8500 
 
 grocery: $(STAMP)  ## The whole way on real photos, a second seed, and both from scratch: GROCERY=a folder with catalogue.csv and photos.csv
 	@$(BIN)/photoproof demo --catalogue "$(GROCERY)" --setting default --to .photoproof/grocery
-	@$(BIN)/python -m benchmarks.ablation --workspace .photoproof/grocery --rows "as set" "from scratch, 64 px" --seeds 1 2
+	@$(BIN)/python -m benchmarks.ablation --workspace .photoproof/grocery --rows "as set" "from scratch, 96 px" --seeds 1 2
 
 ablation: $(STAMP)  ## What each choice in params.yaml is worth, on the data of WORKSPACE=.photoproof/demo; hours on real photos
 	@$(BIN)/python -m benchmarks.ablation --workspace "$(WORKSPACE)"
