@@ -64,13 +64,13 @@ class Difference:
     photos: int
 
     def __str__(self) -> str:
-        counts: Counts = Counter(
+        counts: Counts = Counter(("changed", one.partition(" ")[0]) for one in self.changed)
+        counts.update(
             {
                 ("new", "original"): len(self.new_products),
                 ("lost", "original"): len(self.lost_products),
                 ("new", "photo"): len(self.new_photos),
                 ("lost", "photo"): len(self.lost_photos),
-                ("changed", ""): len(self.changed),
                 ("relabelled", "photo"): len(self.relabelled),
                 ("kept", "original"): self.products - len(self.new_products),
                 ("kept", "photo"): self.photos - len(self.new_photos),
@@ -197,7 +197,7 @@ def difference(before: Iterable[Row], after: Iterable[Row]) -> Difference:
 
 def summary(counts: Counts) -> str:
     """What a difference comes to, in a line: "+35 photos, −2 products (812 products, 9,117 photos)"."""
-    changed = counts["changed", ""] + counts["changed", "original"] + counts["changed", "photo"]
+    changed = counts["changed", "original"] + counts["changed", "photo"]
     relabelled = counts["relabelled", "photo"]
     parts = [
         _signed("+", counts["new", "original"], "product"),
