@@ -38,6 +38,10 @@ TINY = Train(
     checkpoint_every=0,
 )
 PARAMS = Params(split=Split(salt="train-15", scene_run=1), train=TINY)
+ROUNDING = 0.01
+"""Weights of the same steps whose sums were added up in another order: bit for bit the same in 24 runs here, idle and
+busy, 2e-4 apart seen, 3e-3 with one thread. Steps that begin without the optimizers', or the latents', memory, or
+that show other pictures: 0.06 and more."""
 
 
 def write_data(root: Path) -> None:
@@ -126,7 +130,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_result(traine
     assert not (untrained / "models/autoencoder").exists()
     assert subprocess.run(command, cwd=untrained).returncode == 0
     for one, two in zip(weights(trained), weights(untrained), strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-4)
+        np.testing.assert_allclose(one, two, atol=ROUNDING)
 
 
 @pytest.mark.slow
