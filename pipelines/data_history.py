@@ -134,16 +134,25 @@ def pictures(workspace: Workspace, version: Version) -> Iterator[Row]:
 
 
 def _rows(fs: Any, path: str) -> Iterator[Row]:
-    """The rows of a manifest in its order, read as they are asked for. Raises BadInput where it has another order."""
+    """The rows of a manifest in its order, read as they are asked for.
+
+    Raises BadInput where it has another order, VersioningFailed where it can't be read, or not to its end.
+    """
     last = ("", "")
-    with fs.open(path, "rb") as file, pq.ParquetFile(file) as manifest:
-        for batch in manifest.iter_batches(_ROWS, columns=COLUMNS):
-            role, picture_id, product_id, sha256 = (batch.column(name).to_pylist() for name in COLUMNS)
-            for row in zip(role, picture_id, product_id, sha256, strict=True):
-                if row[:2] < last:
-                    raise BadInput(f"{path} is not sorted by role and picture_id: let `photoproof ingest` write it")
-                last = row[:2]
-                yield row
+    try:
+        with fs.open(path, "rb") as file, pq.ParquetFile(file) as manifest:
+            for batch in manifest.iter_batches(_ROWS, columns=COLUMNS):
+                role, picture_id, product_id, sha256 = (batch.column(name).to_pylist() for name in COLUMNS)
+                for row in zip(role, picture_id, product_id, sha256, strict=True):
+                    if row[:2] < last:
+                        raise BadInput(f"{path} is not sorted by role and picture_id: let `photoproof ingest` write it")
+                    last = row[:2]
+                    yield row
+    except BadInput:
+        raise
+    except Exception as error:  # each kind of remote raises its own
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise VersioningFailed(f"the manifest {path} can't be read to its end: {said}") from error
 
 
 def compare(before: Iterable[Row], after: Iterable[Row]) -> Iterator[tuple[str, str, str]]:
@@ -208,7 +217,7 @@ def summary(counts: Counts) -> str:
         f"{relabelled:,} relabelled" if relabelled else "",
     ]
     products, photos = (counts["new", role] + counts["kept", role] for role in ("original", "photo"))
-    holds = f"{products:,} products, {photos:,} photos"
+    holds = f"{_many(products, 'product')}, {_many(photos, 'photo')}"
     return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({holds})"
 
 
@@ -221,12 +230,19 @@ def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
     for last in log(workspace, 1):
         with contextlib.suppress(BadInput):  # an old version that nobody pushed: the new one is committed all the same
             before = pictures(workspace, last)
-    after = _rows(localfs, os.fspath(workspace.data / MANIFEST))
-    counts: Counts = Counter((what, role) for what, role, _ in compare(before, after))
+    try:
+        counts = _counted(before, workspace)
+    except (BadInput, VersioningFailed):  # read in part: the same, unless it is the new one that can't be read
+        counts = _counted((), workspace)
     made = versions.commit(workspace, ["data.dvc"], f"Data version {version.md5[:12]}: {summary(counts)}")
     if made:
         tag(workspace, version.md5, made)
     return made
+
+
+def _counted(before: Iterable[Row], workspace: Workspace) -> Counts:
+    after = _rows(localfs, os.fspath(workspace.data / MANIFEST))
+    return Counter((what, role) for what, role, _ in compare(before, after))
 
 
 def tag(workspace: Workspace, md5: str, commit: str) -> None:
@@ -253,4 +269,8 @@ def _version(workspace: Workspace, commit: str, at: str, message: str) -> Versio
 
 
 def _signed(sign: str, count: int, what: str) -> str:
-    return f"{sign}{count:,} {what}{'' if count == 1 else 's'}" if count else ""
+    return f"{sign}{_many(count, what)}" if count else ""
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

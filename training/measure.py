@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,18 +63,23 @@ def measure_all(paths: Sequence[Path], max_pixels: int, workers: Workers = ALL_C
 
     Raises BadInput where that is a Dask cluster that can't be had.
     """
-    rows: list[Measured] = []
+    return pa.Table.from_pylist([vars(row) for row in measure_each(paths, max_pixels, workers)], schema=SCHEMA)
+
+
+def measure_each(
+    paths: Sequence[Path], max_pixels: int, workers: Workers = ALL_CORES
+) -> Generator[Measured, None, None]:
+    """As `measure_all`, a row at a time."""
     with tqdm(total=len(paths), desc="measure", unit=" pictures", disable=None, leave=False) as progress:
-        if len(paths) < FEW and not workers.dask:
+        if len(paths) < FEW and (not workers.dask or not paths):
             for path in paths:
-                rows.append(measure(path, max_pixels))
+                yield measure(path, max_pixels)
                 progress.update()
         else:
             with open_pool(workers) as pool:
                 for some in in_order(pool, _measure_some, chunked(map(_read, paths), CHUNK), max_pixels):
-                    rows += some
+                    yield from some
                     progress.update(len(some))
-    return pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
 
 
 def measure(path: Path, max_pixels: int) -> Measured:

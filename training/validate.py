@@ -1,4 +1,4 @@
-"""Measure every picture of data/, check the promises of training/expectations.py, set aside what breaks them.
+"""Measure the pictures of data/, check the promises of training/expectations.py, set aside what breaks them.
 
     dvc repro validate        or        python -m training.validate
 
@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training import data_docs, drift, manifest, measure
+from training import data_docs, drift, manifest, measure, measured_before
 from training.config import Params, Validate
 from training.errors import BadInput
 from training.leakage import relations
@@ -77,7 +77,8 @@ def validate(root: Path, params: Params) -> ValidateReport:
     measured = None
     if set(manifest.SCHEMA.names) <= set(table.column_names):
         paths = [root / "data" / path for path in table["path"].to_pylist()]
-        measured = measure.measure_all(paths, params.export.max_pixels, params.workers)
+        known = root / measured_before.FOLDER
+        measured = measured_before.measure_new(paths, params.export.max_pixels, known, params.workers)
         pictures = relations(pictures.join(measured.to_pandas()), params.split, limits.duplicate_distance)
         pictures = drift.columns(pictures)
         to_check += [expectations.pictures(limits), expectations.leakage(limits)]

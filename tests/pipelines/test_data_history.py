@@ -162,3 +162,19 @@ def test_a_manifest_in_another_order_is_refused_and_not_misread(made: Workspace,
     pq.write_table(table.take([4, 3, 2, 1, 0]), manifest)
     with pytest.raises(BadInput, match="is not sorted by role and picture_id"):
         data_history.commit(Workspace(tmp_path / "workspace"), versions.DataVersion("0" * 32, 6, 0))
+
+
+def test_a_manifest_that_breaks_off_is_told_and_stops_no_new_version(two: Workspace) -> None:
+    newest, oldest = data_history.log(two)
+    cache = two.root / ".dvc/cache/files/md5"
+    listed = json.loads((cache / newest.md5[:2] / f"{newest.md5[2:]}.dir").read_text())
+    md5 = next(one["md5"] for one in listed if one["relpath"] == "manifest.parquet")
+    manifest = cache / md5[:2] / md5[2:]
+    whole = manifest.read_bytes()
+    manifest.chmod(0o644)
+    manifest.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])  # its footer is there
+    with pytest.raises(versions.VersioningFailed, match=r"the manifest .* can't be read to its end"):
+        data_history.difference(data_history.pictures(two, oldest), data_history.pictures(two, newest))
+    write_data(two, {"a": "1"}, {"a1": ("a", "x"), "a2": ("a", "z")})
+    data_history.commit(two, versions.add_data(two))
+    assert data_history.log(two)[0].message.endswith("+1 product, +2 photos (1 product, 2 photos)")
