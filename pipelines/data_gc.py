@@ -3,16 +3,22 @@
 Kept are the version of data.dvc (here, in HEAD and at the head of every branch), the newest ones, those that a model
 with an alias was trained on, and those of every model that a verdict names. In the cache of this workspace every other
 version goes, and outputs of stages that dvc.lock does not name. A remote may be shared with people whose work is not
-known here: only versions that git's history knows leave it. The remote `sample` is never touched.
+known here: only versions that git's history knows leave it. The remote `sample` is never touched. Data Docs of
+versions that are not kept go too; MLflow keeps its own.
 """
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from pipelines import data_history, database, forgotten, registry, stages, versions
 from pipelines.object_stores import CACHE, Store, forgotten_in, locked_outputs, stage_outputs, stores
 from pipelines.workspace import Workspace
+from training import data_docs
+from training.validate import REPORT
 
 NEVER = "remote sample"
 
@@ -27,7 +33,9 @@ class Swept:
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.versions:,} versions, {self.objects:,} objects, {self.bytes / 1e6:,.1f} MB"
+        counts = [(self.versions, "version"), (self.objects, "file")]
+        said = ", ".join(data_history.counted(count, what) for count, what in counts)
+        return f"{self.place}: {said}, {self.bytes / 1e6:,.1f} MB"
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
     with stages.only_one(workspace), stores(workspace) as places:
         places = [store for store in places if store.name != NEVER]
         ledger = forgotten.read(workspace)
-        kept = {forgotten.successor(ledger, md5): why for md5, why in _kept(workspace, keep).items()}
+        named = _kept(workspace, keep)
+        kept = {forgotten.successor(ledger, md5): why for md5, why in named.items()}
         known = _known(workspace) | {old.removesuffix(".dir") for old in ledger if old.endswith(".dir")}
         known |= {forgotten.successor(ledger, md5) for md5 in known}
         listings = {store.name: store.listing() for store in places}
@@ -72,6 +81,7 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
                 store.delete(gone)
             versions_gone = sum(oid.endswith(".dir") and oid.removesuffix(".dir") in known for oid in gone)
             swept.append(Swept(store.name, versions_gone, len(gone), sum(here[oid] for oid in gone)))
+        swept += _sweep_docs(workspace.root / REPORT / "data_docs", named.keys() | kept.keys(), really=really)
         if really and forgotten.in_data(workspace):
             versions.pull_data(workspace)
     return Collected(kept, tuple(lost), tuple(swept), really)
@@ -136,6 +146,19 @@ def _unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str
         if oid.endswith(".dir") and (store.own or oid in known) and (entries := store.version(oid)):
             found |= {oid, *entries.values()}
     return found
+
+
+def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]:
+    """Data Docs of versions that are not kept, those of stopped ones too."""
+    names = {data_docs.folder_of(docs, md5).name for md5 in kept}
+    gone = [site for site in docs.glob("*/") if site.name not in names]
+    files = [file for site in gone for file in site.rglob("*") if file.is_file()]
+    found = Swept("Data Docs", len(gone), len(files), sum(file.stat().st_size for file in files))
+    if really and gone:
+        for site in gone:
+            shutil.rmtree(site)
+        data_docs.list_versions(docs)
+    return [found] if docs.is_dir() else []
 
 
 def _at(workspace: Workspace, revision: str) -> str | None:

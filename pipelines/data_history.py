@@ -217,7 +217,7 @@ def summary(counts: Counts) -> str:
         f"{relabelled:,} relabelled" if relabelled else "",
     ]
     products, photos = (counts["new", role] + counts["kept", role] for role in ("original", "photo"))
-    holds = f"{_many(products, 'product')}, {_many(photos, 'photo')}"
+    holds = f"{counted(products, 'product')}, {counted(photos, 'photo')}"
     return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({holds})"
 
 
@@ -231,16 +231,16 @@ def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
         with contextlib.suppress(BadInput):  # an old version that nobody pushed: the new one is committed all the same
             before = pictures(workspace, last)
     try:
-        counts = _counted(before, workspace)
+        counts = _counts(before, workspace)
     except (BadInput, VersioningFailed):  # read in part: the same, unless it is the new one that can't be read
-        counts = _counted((), workspace)
+        counts = _counts((), workspace)
     made = versions.commit(workspace, ["data.dvc"], f"Data version {version.md5[:12]}: {summary(counts)}")
     if made:
         tag(workspace, version.md5, made)
     return made
 
 
-def _counted(before: Iterable[Row], workspace: Workspace) -> Counts:
+def _counts(before: Iterable[Row], workspace: Workspace) -> Counts:
     after = _rows(localfs, os.fspath(workspace.data / MANIFEST))
     return Counter((what, role) for what, role, _ in compare(before, after))
 
@@ -269,8 +269,9 @@ def _version(workspace: Workspace, commit: str, at: str, message: str) -> Versio
 
 
 def _signed(sign: str, count: int, what: str) -> str:
-    return f"{sign}{_many(count, what)}" if count else ""
+    return f"{sign}{counted(count, what)}" if count else ""
 
 
-def _many(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """A number of things: "1 photo", "2 photos"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -62,8 +62,9 @@ class Forgotten:
         lines = [f"{self.kind} {self.id}: {_counted(self.products, self.photos)} {verb}"]
         if self.versions:
             shown = ", ".join(md5[:12] for md5 in self.versions[:5]) + (", …" if len(self.versions) > 5 else "")
+            named = data_history.counted(len(self.versions), "version")
             lines.append(
-                f"data: from {len(self.versions):,} versions ({shown}) in {', '.join(self.places)}: "
+                f"data: from {named} ({shown}) in {', '.join(self.places)}: "
                 f"{self.objects:,} pictures, and {self.outputs:,} outputs of stages in the cache"
             )
         if self.verdicts:
@@ -236,4 +237,4 @@ def _delete(places: list[Store], listings: dict[str, dict[str, int]], ledger: di
 
 def _counted(products: Iterable[str], photos: Iterable[str]) -> str:
     counts = [(len(tuple(products)), "product"), (len(tuple(photos)), "photo")]
-    return " and ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for count, what in counts if count)
+    return " and ".join(data_history.counted(count, what) for count, what in counts if count)

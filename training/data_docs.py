@@ -60,11 +60,16 @@ def folder_of(docs: Path, version: str) -> Path:
 
 
 def sum_up(site: Path, version: str, pictures: int, aside: int, broken: Sequence[str], stopped: str = "") -> None:
-    """Add what came of a data version to its Data Docs, and list all versions that have some in index.html above."""
+    """Add what came of a data version to its Data Docs, and list them in index.html above."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     said = {"version": version, "at": at, "pictures": pictures, "set_aside": aside, "broken": list(broken)}
     (site / SUMMARY).write_text(json.dumps(said | {"stopped": stopped}, indent=1) + "\n")
-    found = [(json.loads(path.read_text()), path.parent.name) for path in site.parent.glob(f"*/{SUMMARY}")]
+    list_versions(site.parent)
+
+
+def list_versions(docs: Path) -> None:
+    """Write index.html of the Data Docs that are there."""
+    found = [(json.loads(path.read_text()), path.parent.name) for path in docs.glob(f"*/{SUMMARY}")]
     rows = []
     for one, name in sorted(found, key=lambda pair: (pair[0]["at"], pair[1]), reverse=True):
         outcome = (
@@ -75,7 +80,7 @@ def sum_up(site: Path, version: str, pictures: int, aside: int, broken: Sequence
         cells += [mark, markup.escape(outcome)]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     page = INDEX.format(style=(FILES / STYLES[0]).read_text(encoding="utf-8"), rows="\n".join(rows))
-    (site.parent / "index.html").write_text(page, encoding="utf-8")
+    (docs / "index.html").write_text(page, encoding="utf-8")
 
 
 def pages(site: Path) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from pipelines import data_history, registry, versions
 from pipelines.data_gc import collect
 from pipelines.database import connect, photos, products, transaction, verdicts
 from pipelines.workspace import Workspace
+from training import data_docs
 from training.errors import BadInput
 from training.manifest import SCHEMA, write_manifest
 
@@ -104,8 +105,24 @@ def test_a_dry_run_counts_and_deletes_nothing(here: Workspace, capsys: pytest.Ca
     ]
     assert all(one["bytes"] > 1000 for one in told["swept"])
     assert run(["data", "gc", "--keep", "2"]) == 0
-    assert "deleted: remote store: 1 versions, 3 objects" in capsys.readouterr().out
+    assert "deleted: remote store: 1 version, 3 files" in capsys.readouterr().out
     assert stores(here) == ({"a", "c", "d"},) * 2
+
+
+def test_data_docs_go_with_their_versions_and_the_list_of_them_is_of_what_stays(here: Workspace) -> None:
+    docs = here.root / "reports/validation/data_docs"
+    newest, *old = data_history.log(here)
+    stopped = "0123456789abcdef"
+    for md5 in (newest.md5, old[0].md5, stopped):
+        site = data_docs.folder_of(docs, md5)
+        site.mkdir(parents=True)
+        data_docs.sum_up(site, md5, 2, 0, [])
+    swept = collect(here, 1, really=True).swept[-1]
+    assert (swept.place, swept.versions, swept.objects) == ("Data Docs", 2, 2)
+    assert {path.name for path in docs.iterdir()} == {newest.md5[:12], "index.html"}
+    listed = (docs / "index.html").read_text()
+    assert newest.md5[:12] in listed
+    assert old[0].md5[:12] not in listed
 
 
 def test_the_data_of_a_model_with_an_alias_stays(here: Workspace, register_data: Callable[..., None]) -> None:
