@@ -9,23 +9,19 @@ from importlib import metadata
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import Row, interleaved, median, ratio
+from benchmarks.measure import PEAK, Row, interleaved, median, ratio
 from benchmarks.model import Pairs
 from photoproof.formats import open_image
 from photoproof.identical import copy_reason
 from photoproof.pictures import SENT_SIDE, prepare
 
 PHONE = (4032, 3024)
-IMPORT = """
+IMPORT = f"""
 import sys, time
 start = time.perf_counter()
 __import__(sys.argv[1])
 seconds = time.perf_counter() - start
-try:
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1000
-except OSError:  # not on Linux
-    import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+{PEAK}
 print(seconds, peak)
 """
 

@@ -8,6 +8,15 @@ from typing import Literal
 import numpy as np
 
 Task = Callable[[], object]
+PEAK = """
+try:
+    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1000
+except OSError:  # not on Linux
+    import resource, sys
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+"""
+"""Code that sets `peak` to the most megabytes that its process had. What Linux tells a parent, or getrusage, is no less
+than the parent itself had."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
@@ -33,7 +34,9 @@ def test_the_growing_catalogue_is_of_pictures_that_differ(tmp_path: Path) -> Non
     scratch = Scratch(tmp_path / "growth")
     scratch.grow(20)
     scratch.grow(45)
-    assert scratch.ingest().megabytes > 50
+    ballast = np.ones(100_000_000)  # 800 MB that are this process's, not ingest's
+    assert 50 < scratch.ingest().megabytes < 600
+    del ballast
     found = [path.read_bytes() for path in (tmp_path / "growth" / "data").glob("*s/*")]
     assert (len(found), len(set(found))) == (45, 45)
 
