@@ -116,6 +116,8 @@ def _measure(image_bytes: bytes | str, max_pixels: int) -> Measured:
                     return Measured(decodes=False, trouble=trouble, **found)
                 image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is read whole, and decoded as small as will do
                 picture = image.convert("RGB")
+    except MemoryError:  # says nothing about the picture: without `bytes` it is measured anew next time
+        return Measured(decodes=False, trouble="there was not enough memory to decode it")
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more for broken bytes
         return Measured(decodes=False, trouble=_in_a_line(error), **found)
     return Measured(decodes=True, **found, **_measure_pixels(picture))

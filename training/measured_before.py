@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training import measure
@@ -29,7 +30,7 @@ def measure_new(paths: Sequence[Path], max_pixels: int, folder: Path, workers: W
     file = folder / f"{_key(max_pixels)}.parquet"
     digests = [_sha256(path) for path in paths]
     held = _read(file)
-    held = held.filter(pa.array(np.isin(held["sha256"].to_numpy(), [one for one in digests if one])))
+    held = held.filter(pc.is_in(held["sha256"], pa.array(digests, pa.string())))
     row_of = {digest: row for row, digest in enumerate(held["sha256"].to_pylist())}
     rows = np.empty(len(paths), np.int64)
     new: list[int] = []
@@ -48,7 +49,8 @@ def measure_new(paths: Sequence[Path], max_pixels: int, folder: Path, workers: W
     saved = time.monotonic()
     try:
         for at, row in zip(new, measure.measure_each([paths[at] for at in new], max_pixels, workers), strict=True):
-            fresh.append({"sha256": digests[at], **vars(row)})
+            known_by = digests[at] if row.bytes is not None else None  # a file that could not be read may be, next time
+            fresh.append({"sha256": known_by, **vars(row)})
             if time.monotonic() - saved > SAVE_EVERY:
                 pieces.append(pa.Table.from_pylist(fresh, _SCHEMA))
                 fresh = []
@@ -78,7 +80,7 @@ def _read(file: Path) -> pa.Table:
     """The measures that are kept; none where there is no file, or a damaged one, which the next takes the place of."""
     try:
         return pq.read_table(file, schema=_SCHEMA)
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         return _SCHEMA.empty_table()
 
 

@@ -172,8 +172,8 @@ def _read(path: Path) -> pa.Table:
     except FileNotFoundError:
         manifest.read_manifest(path)
         raise
-    except pa.ArrowInvalid as error:
-        raise BadInput(f"{path} is not a Parquet file: {error}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"{path} is no Parquet file that can be read: {error}") from None
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -1,4 +1,7 @@
+import time
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -75,11 +78,36 @@ def test_measures_of_another_limit_or_a_damaged_file_of_them_are_not_taken(pictu
     folder = tmp_path / "measured"
     assert not measure_new(pictures[:1], 500, folder)["decodes"][0].as_py()
     assert measure_new(pictures[:1], MAX_PIXELS, folder)["decodes"][0].as_py()
-    (kept,) = folder.iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])
-    decoded.clear()
-    assert measure_new(pictures[:1], MAX_PIXELS, folder)["decodes"][0].as_py()
-    assert decoded == ["one.png"]
+    for damage in (lambda whole: whole[:100], lambda whole: whole[:4] + bytes(200) + whole[204:]):
+        (kept,) = folder.iterdir()
+        kept.write_bytes(damage(kept.read_bytes()))
+        decoded.clear()
+        assert measure_new(pictures[:1], MAX_PIXELS, folder)["decodes"][0].as_py()
+        assert decoded == ["one.png"]
+
+
+def test_a_picture_that_could_not_be_read_or_held_is_measured_again(pictures, decoded, tmp_path, monkeypatch):
+    folder = tmp_path / "measured"
+    with monkeypatch.context() as patch:
+        patch.setattr(measure.Image, "open", out_of_memory)
+        assert "memory" in measure_new(pictures[:1], MAX_PIXELS, folder)["trouble"][0].as_py()
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "_read", lambda _path: "Input/output error")
+        assert measure_new(pictures[:1], MAX_PIXELS, folder)["trouble"].to_pylist() == ["Input/output error"]
+    assert measure_new(pictures[:1], MAX_PIXELS, folder)["decodes"].to_pylist() == [True]
+
+
+def out_of_memory(*_args):
+    raise MemoryError
+
+
+def test_many_old_measures_are_found_quickly(tmp_path, pictures):
+    file = tmp_path / "measured" / f"{measured_before._key(MAX_PIXELS)}.parquet"
+    many = [{"sha256": f"{number:064x}", "decodes": False} for number in range(100_000)]
+    measured_before._write([pa.Table.from_pylist(many, measured_before._SCHEMA)], file)
+    started = time.process_time()
+    measure_new(pictures * 5_000, MAX_PIXELS, file.parent)
+    assert time.process_time() - started < 10
 
 
 def test_nothing_is_kept_of_pictures_that_went(pictures, decoded, tmp_path):
