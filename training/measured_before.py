@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training import measure
@@ -30,7 +29,8 @@ def measure_new(paths: Sequence[Path], max_pixels: int, folder: Path, workers: W
     file = folder / f"{_key(max_pixels)}.parquet"
     digests = [_sha256(path) for path in paths]
     held = _read(file)
-    held = held.filter(pc.is_in(held["sha256"], pa.array(digests, pa.string())))
+    here = set(digests)
+    held = held.filter(pa.array([one in here for one in held["sha256"].to_pylist()], pa.bool_()))
     row_of = {digest: row for row, digest in enumerate(held["sha256"].to_pylist())}
     rows = np.empty(len(paths), np.int64)
     new: list[int] = []
