@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from pipelines import audit_report, database
 from pipelines.audit_claims import Audited, audit_claims
-from pipelines.serve import known_servers
+from pipelines.serve import server_to_ask
 from pipelines.workspace import Workspace
 from training.config import read_params
 
@@ -53,7 +53,7 @@ def verify_claims(workspace: Workspace, label: str) -> Audited:
     share = read_params(workspace.params).audit.sample_share
     engine = database.connect(workspace.database_url)
     try:
-        found = audit_claims(engine, known_servers(workspace)[0], label, sample_share=share)
+        found = audit_claims(engine, server_to_ask(workspace), label, sample_share=share)
     finally:
         engine.dispose()
     _say(str(found))

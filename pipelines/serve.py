@@ -119,9 +119,12 @@ def running_server(workspace: Workspace, port: int = 0, rest_port: int = 0) -> I
 def known_servers(workspace: Workspace) -> list[str]:
     """Addresses where servers of this workspace may run.
 
-    The one that PHOTOPROOF_SERVER names; else those that `serve` has started, or, where there is none, the default.
+    Those that PHOTOPROOF_SERVERS lists; else the one that PHOTOPROOF_SERVER names; else those that `serve` has started,
+    or, where there is none, the default.
     """
     settings = Settings()
+    if settings.server_list:
+        return settings.server_list
     if "server" in settings.model_fields_set:
         return [settings.server]
     found = []
@@ -130,6 +133,12 @@ def known_servers(workspace: Workspace) -> list[str]:
             os.kill(int(note.stem), 0)
             found.append(json.loads(note.read_text())["grpc"])
     return found or [settings.server]
+
+
+def server_to_ask(workspace: Workspace) -> str:
+    """Where verdicts are asked for: the address that PHOTOPROOF_SERVER names, else the first known one."""
+    settings = Settings()
+    return settings.server if "server" in settings.model_fields_set else known_servers(workspace)[0]
 
 
 def choose_server(workspace: Workspace, port: int, rest_port: int) -> tuple[list[str], str]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from photoproof import InvalidImage, ModelNotFound, PhotoproofError, Verdict, Verifier
 from photoproof.pictures import prepare
 from pipelines import database
-from pipelines.serve import known_servers
+from pipelines.serve import server_to_ask
 from pipelines.workspace import Workspace
 from training.manifest import hash_to_unit
 
@@ -80,7 +80,7 @@ def shadow(workspace: Workspace, sample: int = 100, hours: float = 24) -> Shadow
     (the product database).
     """
     asked = []
-    server = known_servers(workspace)[0]
+    server = server_to_ask(workspace)
     with Verifier(server, label=LABELS[0]) as stable, Verifier(server, label=LABELS[1]) as canary:
         stable.encode(_probe())  # what is not there is said at once, not once a pair
         try:

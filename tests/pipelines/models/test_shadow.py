@@ -9,6 +9,7 @@ import pytest
 from photoproof import Verdict
 from photoproof.verdict import Outcome
 from pipelines import registry
+from pipelines.serve import known_servers, server_to_ask
 from pipelines.shadow import Asked, Shadow, claims, shadow, write_report
 from pipelines.workspace import Settings
 
@@ -57,6 +58,14 @@ def test_every_claim_is_in_the_json(found):
 def test_a_picture_without_a_verdict_differs_from_one_with(found):
     asked = dataclasses.replace(found.asked[0], canary="photo: the model can't decode it")
     assert asked.differs
+
+
+def test_of_listed_servers_the_first_is_asked_unless_one_is_named(workspace, monkeypatch, ask_served):
+    monkeypatch.setenv("PHOTOPROOF_SERVERS", "grpc://a.example:8500, grpc://b.example:8500")
+    assert server_to_ask(workspace) == "grpc://a.example:8500"
+    monkeypatch.setenv("PHOTOPROOF_SERVER", "grpc://balancer.example:8500")
+    assert server_to_ask(workspace) == "grpc://balancer.example:8500"
+    assert known_servers(workspace) == ["grpc://a.example:8500", "grpc://b.example:8500"]
 
 
 @pytest.mark.slow
