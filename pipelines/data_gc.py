@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from pipelines import data_history, database, forgotten, registry, stages, versions
 from pipelines.object_stores import CACHE, Store, forgotten_in, locked_outputs, stage_outputs, stores
+from pipelines.versions import VersioningFailed
 from pipelines.workspace import Workspace
 from training import data_docs
 from training.validate import REPORT
@@ -126,7 +127,10 @@ def _known(workspace: Workspace) -> set[str]:
 def _needed(
     places: list[Store], listings: dict[str, dict[str, int]], kept: dict[str, list[str]]
 ) -> tuple[set[str], list[str]]:
-    """Every object of the kept versions, and those versions that are nowhere."""
+    """Every object of the kept versions, and those versions that are nowhere.
+
+    Raises VersioningFailed where no place can read the list of files of one that is there: what it needs isn't known.
+    """
     needed: set[str] = set()
     lost = []
     for md5 in kept:
@@ -134,8 +138,15 @@ def _needed(
         having = [store for store in places if oid in listings[store.name]]
         if not having:
             lost.append(md5)
-        for store in having[:1]:
-            needed |= {oid, *store.version(oid).values()}
+            continue
+        read = [entries for store in having if (entries := store.entries(oid)) is not None]
+        if not read:
+            raise VersioningFailed(
+                f"the list of files of data version {md5[:12]} ({', '.join(kept[md5])}) is damaged in: "
+                f"{', '.join(store.name for store in having)}; nothing is deleted: delete {oid} there, and push that "
+                "version from where it is whole"
+            )
+        needed |= {oid}.union(*(entries.values() for entries in read))
     return needed, lost
 
 

@@ -165,3 +165,29 @@ def test_a_version_that_git_does_not_know_stays_in_the_remote_and_leaves_the_cac
     (here.root / "data.dvc").write_bytes(data_dvc)
     collect(here, 1, really=True)
     assert stores(here) == ({"a", "d"}, {"a", "d", "e"})
+
+
+def damage_list(where: Path, md5: str) -> None:
+    """Cut off the list of files of a version in a cache or remote."""
+    path = where / "files/md5" / md5[:2] / f"{md5[2:]}.dir"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def test_a_version_whose_list_is_damaged_in_the_cache_is_read_from_the_remote(here: Workspace) -> None:
+    damage_list(here.root / ".dvc/cache", data_history.log(here)[0].md5)
+    collect(here, 0, really=True)
+    cache, store = stores(here)
+    assert {"a", "d"} <= cache
+    assert store == {"a", "d"}
+
+
+def test_nothing_is_deleted_where_a_kept_version_can_not_be_read_anywhere(here: Workspace) -> None:
+    newest = data_history.log(here)[0].md5
+    for place in (here.root / ".dvc/cache", here.state / "store"):
+        damage_list(place, newest)
+    before = stores(here)
+    with pytest.raises(versions.VersioningFailed, match=f"{newest[:12]} .* is damaged in: cache, remote store") as told:
+        collect(here, 1, really=True)
+    assert "\n" not in str(told.value)
+    assert stores(here) == before
