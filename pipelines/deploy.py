@@ -7,14 +7,22 @@ may be killed and started again at any point.
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from photoproof import PhotoproofError, Verifier
-from pipelines import database, deploy_steps, lock, registry
+from pipelines import deploy_steps, lock, registry
 from pipelines.deploy_plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Settle, Step, plan
 from pipelines.deploy_steps import DeployFailed, Prove, config_of, folders_of
-from pipelines.deployments import DEPLOYED, FAILED, Failure, read_failures, record, write_failures
+from pipelines.deployments import (
+    DEPLOYED,
+    FAILED,
+    Failure,
+    history,
+    read_failures,
+    record,
+    served_at,
+    write_failures,
+)
 from pipelines.models_config import Served, config_text, read_config, write_config
 from pipelines.prove import prove
 from pipelines.serve import known_servers
@@ -72,7 +80,7 @@ def look(workspace: Workspace, retry: bool = False, keep: bool = True) -> Deploy
             f"{alias} names version {one.version}, which failed and is not tried again: {one.reason}; let {alias} name "
             "another version, or mend it and say `photoproof deploy --retry`"
         )
-    planned = Plan(planned.steps, planned.changes, warnings)
+    planned = replace(planned, warnings=warnings)
     return Deployment(planned, dict((actual.config or Served()).labels), servers)
 
 
@@ -94,24 +102,28 @@ def deploy(
     workspace.serving.mkdir(parents=True, exist_ok=True)
     with lock.only_one(workspace.serving / "deploy.lock"):
         if not dry_run:
+            _clear_leftovers(workspace)
             _write_where_it_lies(workspace)
+            if retry:
+                _forget_folders_that_failed(workspace)
         seen, failed = look(workspace, retry, keep=not dry_run), None
         for warning in seen.plan.warnings:
             say(f"WARNING: {warning}")
         if seen.plan.steps and not dry_run:
-            database.connect(workspace.database_url).dispose()  # what can't be written down is not done
+            _catch_up(workspace)  # what can't be written down is not done
         while seen.plan.steps and not dry_run:
+            fetches = [step for step in seen.plan.steps if isinstance(step, Fetch)]
+            pending = dict(seen.plan.changes)
             try:
-                _carry_out(workspace, seen.plan, seen.servers, say, prove)
+                _carry_out(workspace, fetches or seen.plan.steps, pending, seen.servers, say, prove)
             except StepFailed as stopped:
                 failed = failed or stopped.error
-                if not _remember(workspace, seen.plan, stopped):
+                if not _remember(workspace, pending, stopped):
                     raise stopped.error from None
             else:
-                record(workspace, seen.plan.changes, DEPLOYED)
-                _tag_deployed(workspace, seen.plan.changes)
-                break
-            seen = look(workspace)
+                if not (fetches or seen.plan.partial):
+                    break
+            seen = look(workspace)  # after minutes of fetching, what serves may be another
         if failed is not None:
             raise failed
         return Deployment(seen.plan, dict((read_config(config_of(workspace)) or Served()).labels), seen.servers)
@@ -123,21 +135,30 @@ def observe(workspace: Workspace) -> tuple[Actual, list[str]]:
     Of servers that the settings list, none may lag once one answers: one that does not answer has nothing yet.
     """
     listed = Settings().server_list
-    has = {address: _available(address) for address in listed or known_servers(workspace)}
+    has = {address: deploy_steps.versions_on(address) for address in listed or known_servers(workspace)}
     running = {address: versions for address, versions in has.items() if versions is not None}
     if running and listed:
-        running = {address: versions or frozenset() for address, versions in has.items()}
-    available = frozenset.intersection(*running.values()) if running else None
+        running = {address: versions or deploy_steps.Versions() for address, versions in has.items()}
+    available = frozenset.intersection(*(one.available for one in running.values())) if running else None
+    asked = frozenset.intersection(*(one.asked for one in running.values())) if running else None
     folders = frozenset(int(path.name) for path in folders_of(workspace).glob("*") if path.name.isdigit())
-    return Actual(read_config(config_of(workspace)), folders, available), list(running)
+    return Actual(read_config(config_of(workspace)), folders, available, asked), list(running)
 
 
 def _carry_out(
-    workspace: Workspace, planned: Plan, servers: Sequence[str], say: Callable[[str], None], prove: Prove
+    workspace: Workspace,
+    steps: Sequence[Step],
+    pending: dict[str, tuple[int | None, int]],
+    servers: Sequence[str],
+    say: Callable[[str], None],
+    prove: Prove,
 ) -> None:
-    """Each step in its order. Raises StepFailed."""
+    """Each step in its order. A change that has come to pass is written down at once, and leaves `pending`.
+
+    Raises StepFailed.
+    """
     before = read_config(config_of(workspace)) or Served()
-    for step in planned.steps:
+    for at, step in enumerate(steps):
         try:
             match step:
                 case Fetch(version):
@@ -156,13 +177,23 @@ def _carry_out(
                     for server in servers:
                         deploy_steps.settle(server, versions)
                 case Remove(version):
-                    shutil.rmtree(folders_of(workspace) / str(version))
+                    deploy_steps.remove(workspace, version, say)
         except OSError as error:
             said = f"could not {step}: {error.strerror or error} ({error.filename})"
             raise StepFailed(step, DeployFailed(said)) from error
         except Exception as error:
             raise StepFailed(step, error) from error
         say(f"deploy: {step}")
+        now = read_config(config_of(workspace)) or Served()
+        unsure = {later.label for later in steps[at + 1 :] if isinstance(later, Confirm)}
+        sure = {label: version for label, version in now.labels.items() if label not in unsure}
+        done = {alias: change for alias, change in pending.items() if sure.get(LABELS[alias]) == change[1]}
+        if done:
+            record(workspace, done, DEPLOYED)
+            _tag_deployed(workspace, done)
+            for alias in done:
+                del pending[alias]
+            before = Served(now.versions, {**before.labels, **{LABELS[alias]: new for alias, (_, new) in done.items()}})
 
 
 @contextlib.contextmanager
@@ -180,14 +211,15 @@ def _put_back(workspace: Workspace, before: Served) -> Iterator[None]:
         raise
 
 
-def _remember(workspace: Workspace, planned: Plan, stopped: StepFailed) -> bool:
+def _remember(workspace: Workspace, pending: Mapping[str, tuple[int | None, int]], stopped: StepFailed) -> bool:
     """Write down that the plan failed: a row of the history, a tag, and what is not tried again; whether there is such.
 
     Nothing is remembered where MLflow broke off, which says nothing about a version.
     """
     reason = " ".join(str(stopped.error).split()) or type(stopped.error).__name__
-    blamed = {alias: change for alias, change in planned.changes.items() if change[1] == stopped.version}
-    changes = blamed or dict(planned.changes)
+    changes = dict(pending)
+    if stopped.version is not None:
+        changes = {alias: change for alias, change in pending.items() if change[1] == stopped.version}
     record(workspace, changes, FAILED, reason)
     if isinstance(stopped.error, registry.RegistryUnreachable) or not changes:
         return False
@@ -211,13 +243,34 @@ def _tag_deployed(workspace: Workspace, changes: Mapping[str, tuple[int | None, 
             registry.set_tags(workspace, new, {"deployment": f"deployed as {LABELS[alias]} at {now}"})
 
 
-def _available(server: str) -> frozenset[int] | None:
-    """The versions that a server answers for; None where no server of the model runs."""
-    try:
-        with Verifier(server, label=None, timeout=3, retries=0) as verifier:
-            return frozenset(one.version for one in verifier.status().versions if one.state == "AVAILABLE")
-    except PhotoproofError:
-        return None
+def _catch_up(workspace: Workspace) -> None:
+    """Write down what labels name and the history does not say: a deploy ended between the one and the other.
+
+    Raises BadInput, DatabaseFailed.
+    """
+    served = (read_config(config_of(workspace)) or Served()).labels
+    known = {label: change.to_version for label, change in served_at(history(workspace)).items()}
+    missing = {
+        alias: (known.get(label), served[label])
+        for alias, label in LABELS.items()
+        if label in served and served[label] != known.get(label)
+    }
+    record(workspace, missing, DEPLOYED, "found in service, and not written down before")
+
+
+def _clear_leftovers(workspace: Workspace) -> None:
+    """Delete what a deploy that was killed had half fetched or half removed."""
+    for path in [*workspace.serving.glob(".fetch-*"), *workspace.serving.glob(".remove-*")]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _forget_folders_that_failed(workspace: Workspace) -> None:
+    """Remove the folders of versions that failed and do not serve: they are fetched and proven anew."""
+    served = (read_config(config_of(workspace)) or Served()).versions
+    for failure in read_failures(workspace).values():
+        folder = folders_of(workspace) / str(failure.version)
+        if failure.version not in served and folder.is_dir():
+            deploy_steps.remove(workspace, failure.version)
 
 
 def _refuse_other_models(

@@ -27,6 +27,8 @@ class Actual:
     config: Served | None = None
     folders: frozenset[int] = frozenset()
     available: frozenset[int] | None = None
+    asked: frozenset[int] | None = None
+    """Versions that the running server knows it should have; None: not known. It lacks what it refused to read."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Plan:
     steps: Sequence[Step] = ()
     changes: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    partial: bool = False
+    """Whether another look is due after these steps."""
 
 
 def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: Mapping[str, int] | None = None) -> Plan:
@@ -132,30 +136,55 @@ def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: M
     available = actual.available
     runs = available is not None
     now = old
+    if taken := _taken(actual):
+        steps.append(Configure(taken, "what the server has, as it refused the last one"))
+        return Plan(steps, {}, warnings, partial=True)
     if available is not None and actual.config:
         # A version that the server is about to drop answers now and not a moment later: it is no version to move to.
-        going, available = available - old.versions, available & old.versions
-        if going and labels != old.labels:
+        going, available = available - now.versions, available & now.versions
+        if going and labels != now.labels:
             steps.append(Settle(going))
     if not needed <= now.versions:
+        added = needed - now.versions
         now = Served(now.versions | needed, {name: at for name, at in now.labels.items() if at in now.versions})
-        steps.append(Configure(now, f"add {_named(needed - old.versions)}"))
-    if available is not None and not needed <= available:
-        steps.append(Await(needed))
-    if labels != now.labels:
-        moved = {label: at for label, at in labels.items() if now.labels.get(label) != at}
+        steps.append(Configure(now, f"add {_named(added)}"))
+    moved = {label: at for label, at in sorted(labels.items()) if now.labels.get(label) != at}
+    # Where labels move only their versions count: what is wrong with another label's must not hold up a way back.
+    waited = frozenset(moved.values()) or needed
+    if available is not None and not waited <= available:
+        steps.append(Await(waited))
+    if moved:
         now = Served(now.versions, labels)
-        steps.append(Configure(now, ", ".join(f"{label} is version {at}" for label, at in sorted(moved.items()))))
+        steps.append(Configure(now, ", ".join(f"{label} is version {at}" for label, at in moved.items())))
     gone = now.versions - needed
-    if runs and (gone or labels != old.labels):
+    if runs and (gone or moved):
         # A server reads the file every second or so: without this it could drop a version that its label still names.
-        steps += [Confirm(label, at) for label, at in sorted(labels.items())]
+        steps += [Confirm(label, at) for label, at in (moved or dict(sorted(labels.items()))).items()]
     if gone:
         steps.append(Configure(Served(needed, labels), f"drop {_named(gone)}"))
         steps += [Settle(gone)] if runs else []
-    unneeded = sorted((actual.folders - needed), reverse=True)
+    served = frozenset(old.labels.values())  # the way back from here, whatever its number
+    unneeded = sorted(actual.folders - needed, key=lambda version: (version in served, version), reverse=True)
     steps += [Remove(version) for version in sorted(unneeded[keep:])]
     return Plan(steps, changes, warnings)
+
+
+def _taken(actual: Actual) -> Served | None:
+    """What a server takes that has refused models.config, with the versions that it has; None where it has not.
+
+    A server refuses a file in which a label moves to a version that is not loaded, and goes on as before. Such a file
+    is left where no server seemed to run, and one was just starting on the file before.
+    """
+    if actual.config is None or actual.asked is None or not actual.available:
+        return None
+    labels = {label: at for label, at in actual.config.labels.items() if at in actual.asked}
+    strays = actual.config.labels.keys() - labels.keys()
+    has = actual.available & actual.folders
+    if not strays or not has:
+        return None
+    for label in sorted(strays, reverse=True):  # stable first
+        labels[label] = max(has - set(labels.values()) or has)
+    return Served(actual.config.versions | has, labels)
 
 
 def _named(versions: frozenset[int]) -> str:

@@ -4,9 +4,11 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from photoproof import DeadlineExceeded, ModelNotFound, PhotoproofError, ServerUnavailable, Verifier
+from photoproof.calls import Refused
 from pipelines import registry
 from pipelines.prove import TOLERANCE, golden_pair
 from pipelines.registry import MODEL
@@ -15,7 +17,19 @@ from pipelines.workspace import Settings, Workspace
 SETTLE_SECONDS = 10
 """How long a server may take to drop a version. Nothing depends on it but the next change, so it is no failure."""
 
+POLL_SECONDS = 4
+"""How long a server may take to read a new models.config."""
+
 Prove = Callable[[Workspace, Path, int], None]
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What a running server has."""
+
+    available: frozenset[int] = frozenset()
+    asked: frozenset[int] = frozenset()
+    """Those that it knows it should have, loaded or not."""
 
 
 class DeployFailed(RuntimeError):
@@ -62,15 +76,48 @@ def fetch(workspace: Workspace, version: int, prove: Prove) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def remove(workspace: Workspace, version: int, say: Callable[[str], None] = print) -> None:
+    """Delete a version's folder, which is gone by a rename first; what can't be removed is told and stays."""
+    folder, gone = folders_of(workspace) / str(version), workspace.serving / f".remove-{version}"
+    try:
+        folder.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as error:
+        say(f"WARNING: could not remove {error.filename}: {error.strerror}; remove it by hand")
+
+
+def versions_on(server: str) -> Versions | None:
+    """A server's versions; None where none of the model runs there. One that is there and can't say has none."""
+    for retries in (0, 4):
+        try:
+            with Verifier(server, label=None, timeout=5, retries=retries) as verifier:
+                states = verifier.status().versions
+        except ModelNotFound:
+            return None
+        except PhotoproofError as error:
+            if isinstance(error.__cause__, Refused) and error.__cause__.code == "UNAVAILABLE":
+                return None
+        else:
+            return Versions(
+                frozenset(one.version for one in states if one.state == "AVAILABLE"),
+                frozenset(one.version for one in states if one.state != "END" or one.error),
+            )
+    return Versions()
+
+
 def wait_for(server: str, versions: frozenset[int]) -> None:
-    """Wait until a server answers for the versions. Raises DeployFailed where one does not load."""
+    """Wait until a server answers for the versions. Raises DeployFailed where one does not load.
+
+    An error counts after POLL_SECONDS: a server that has yet to read models.config tells that of the time before.
+    """
     seconds = Settings().load_seconds
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
+    deadline = started + seconds
     while True:
         missing = set(versions)
         with Verifier(server, label=None, timeout=5) as verifier, contextlib.suppress(PhotoproofError):
             for one in verifier.status().versions:
-                if one.version in missing and one.error:
+                if one.version in missing and one.error and time.monotonic() - started > POLL_SECONDS:
                     said = f"version {one.version} does not load on {server}: {one.error[:300]}"
                     raise DeployFailed(said, one.version)
                 if one.state == "AVAILABLE":

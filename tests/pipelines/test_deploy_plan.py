@@ -112,7 +112,7 @@ def test_with_a_running_server_labels_move_to_what_is_available_and_are_confirme
                 confirmed = True
             case Configure(served):
                 if served.labels != labels:
-                    assert set(served.labels.values()) <= awaited
+                    assert {at for label, at in served.labels.items() if labels.get(label) != at} <= awaited
                     confirmed = False
                 if versions - served.versions:
                     assert confirmed
@@ -124,7 +124,12 @@ def test_folders_that_nothing_names_are_kept_for_the_way_back_up_to_a_number(des
     after = carried_out(actual, plan(desired, actual).steps)[-1]
     needed = set((after.config or Served()).labels.values())
     assert after.folders >= needed
-    assert after.folders - needed == set(sorted(actual.folders - needed)[-KEEP:])
+    served = set((actual.config or Served()).labels.values())
+    kept = after.folders - needed
+    assert len(kept) == min(KEEP, len(actual.folders - needed))
+    assert kept >= served - needed
+    for version in actual.folders - needed - kept:
+        assert version < min(kept - served, default=10)
 
 
 def test_a_first_champion_is_fetched_configured_and_labelled():
@@ -157,6 +162,46 @@ def test_a_version_that_the_server_is_about_to_drop_is_loaded_anew_before_its_la
         "wait until the server has version 1",
         "write models.config: stable is version 1",
     ]
+
+
+def test_a_sick_canary_does_not_hold_up_the_way_back_of_stable():
+    actual = Actual(Served(frozenset({2, 3}), {"stable": 2, "canary": 3}), frozenset({1, 2, 3}), frozenset({2}))
+    assert [str(step) for step in plan({"champion": 1, "challenger": 3}, actual).steps] == [
+        "write models.config: add version 1",
+        "wait until the server has version 1",
+        "write models.config: stable is version 1",
+        "see that stable answers as version 1, with a golden pair",
+        "write models.config: drop version 2",
+        "wait until the server has dropped version 2",
+    ]
+
+
+def test_where_no_label_moves_a_version_that_does_not_answer_is_waited_for():
+    actual = Actual(Served(frozenset({2, 3}), {"stable": 2, "canary": 3}), frozenset({2, 3}), frozenset({2}))
+    assert plan({"champion": 2, "challenger": 3}, actual).steps == [Await(frozenset({2, 3}))]
+
+
+def test_a_file_that_the_server_refused_is_written_again_as_it_takes_it():
+    actual = Actual(Served(frozenset({2}), {"stable": 2}), frozenset({1, 2}), frozenset({1}), asked=frozenset({1}))
+    first = plan({"champion": 2}, actual)
+    assert [str(step) for step in first.steps] == [
+        "write models.config: what the server has, as it refused the last one"
+    ]
+    assert first.partial
+    after = carried_out(actual, first.steps)[-1]
+    assert after.config == Served(frozenset({1, 2}), {"stable": 1})
+    assert plan({"champion": 2}, after).changes == {"champion": (1, 2)}
+
+
+def test_a_server_that_still_loads_has_refused_nothing():
+    config = Served(frozenset({2, 3}), {"stable": 2, "canary": 3})
+    actual = Actual(config, frozenset({2, 3}), frozenset({3}), asked=frozenset({2, 3}))
+    assert plan({"champion": 2, "challenger": 3}, actual).steps == [Await(frozenset({2, 3}))]
+
+
+def test_after_two_bad_versions_the_good_one_stays_at_hand_when_the_next_is_promoted():
+    actual = Actual(Served(frozenset({6}), {"stable": 6}), frozenset({6, 7, 8, 9}))
+    assert plan({"champion": 9}, actual).steps[-1] == Remove(7)
 
 
 def test_a_roll_back_fetches_nothing():

@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import socket
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from pipelines import database, deployments, registry
 from pipelines.deploy import observe
-from pipelines.deploy_steps import DeployFailed
+from pipelines.deploy_steps import DeployFailed, Versions, versions_on
 from pipelines.models_config import read_config
 from pipelines.prove import NotProven
 from pipelines.serve import running_server
@@ -247,6 +248,65 @@ def test_the_history_says_what_served_when(promoted, quietly):
     assert deployments.served_at(deployments.history(promoted, second.at))["stable"].to_version == 2
     before = deployments.history(promoted, second.at - timedelta(microseconds=1))
     assert deployments.served_at(before)["stable"].to_version == 1
+
+
+def test_what_a_deploy_that_ended_early_did_not_write_down_is_written_by_the_next(promoted, quietly):
+    class Killed(BaseException):
+        pass
+
+    def killed(line: str) -> None:
+        if line.startswith("deploy: write models.config: stable is"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        quietly(promoted, say=killed)
+    assert labels(promoted) == {"stable": 1}
+    assert deployments.history(promoted) == []
+    registry.promote(promoted, 2)
+    quietly(promoted)
+    assert history(promoted) == [("champion", None, 1, "deployed"), ("champion", 1, 2, "deployed")]
+    assert "not written down before" in deployments.history(promoted)[0].reason
+
+
+def test_a_removal_that_was_cut_off_leaves_no_half_a_version(promoted, quietly):
+    quietly(promoted)
+    folders = promoted.serving / "product-encoder"
+    shutil.copytree(folders / "1", promoted.serving / ".remove-9")
+    (promoted.serving / ".fetch-9").mkdir()
+    quietly(promoted)
+    assert {path.name for path in promoted.serving.iterdir() if path.is_dir()} == {"product-encoder"}
+    assert [path.name for path in folders.iterdir()] == ["1"]
+
+
+def test_a_folder_that_can_not_be_removed_is_told_and_is_no_fault_of_the_new_version(promoted, quietly, register):
+    for version in range(1, 5):
+        if version > 2:
+            register(f"m-{version}")
+        registry.promote(promoted, version)
+        if version == 4:
+            (promoted.serving / ".remove-1").mkdir()
+            (promoted.serving / ".remove-1" / "held").touch()
+            said: list[str] = []
+
+            def told(line: str, said: list[str] = said) -> None:
+                said.append(line)
+                if "stable is version 4" in line:  # what is in the way appears while deploy runs
+                    (promoted.serving / ".remove-1").mkdir()
+                    (promoted.serving / ".remove-1" / "held").touch()
+
+            quietly(promoted, say=told)
+            assert any(line.startswith("WARNING: could not remove") for line in said)
+        else:
+            quietly(promoted)
+    assert registry.tags_of(promoted, 4)["deployment"].startswith("deployed as stable")
+
+
+def test_a_server_that_is_too_busy_to_say_is_not_taken_for_none(workspace):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        assert versions_on(f"http://127.0.0.1:{silent.getsockname()[1]}") == Versions()
+    assert versions_on("grpc://127.0.0.1:9") is None
 
 
 def test_of_servers_in_a_list_none_may_lag_once_one_answers(monkeypatch, promoted):

@@ -18,7 +18,7 @@ from pipelines import registry
 from pipelines.deploy import deploy, look
 from pipelines.deploy_steps import DeployFailed
 from pipelines.deployments import history
-from pipelines.models_config import read_config
+from pipelines.models_config import Served, read_config, write_config
 from pipelines.prove import NotProven, golden_pair
 from pipelines.serve import known_servers, running_server
 
@@ -134,6 +134,65 @@ def test_a_version_that_gets_past_its_proof_and_fails_on_the_server_is_taken_bac
     assert history(workspace)[-1].outcome == "failed"
     assert words in registry.tags_of(workspace, version)["deployment"]
     until(lambda: callers.models[-1] == "m-one")
+
+
+def test_a_file_that_left_the_server_behind_is_mended_and_fails_no_call(fleet, callers, quietly):
+    workspace, server, _ = fleet
+    registry.promote(workspace, 2)
+    quietly(workspace)
+    registry.promote(workspace, 1)
+    quietly(workspace)  # both folders are there, and version 1 serves
+    # what deploy writes where no server seems to run
+    left = Served(frozenset({2}), {"stable": 2})
+    write_config(workspace.serving / "models.config", left, workspace.serving / "product-encoder")
+    until(lambda: b"not currently available" in server.log.read_bytes(), 20)
+    registry.promote(workspace, 2)
+    assert quietly(workspace).servers == [server.grpc]
+    assert labels(workspace) == {"stable": 2}
+    until(lambda: callers.models[-1] == "m-two")
+    newest = history(workspace)[-1]
+    assert (newest.from_version, newest.to_version, newest.outcome) == (1, 2, "deployed")
+
+
+def test_a_sick_canary_holds_up_no_way_back_and_is_no_fault_of_the_good_version(fleet, callers, quietly):
+    workspace, _, register = fleet
+    sick = register("m-eight", truncate).version
+    registry.promote(workspace, 2)
+    quietly(workspace)
+    registry.promote(workspace, sick, "challenger")
+    with pytest.raises(DeployFailed, match="does not load"):
+        quietly(workspace)
+    served = Served(frozenset({2, sick}), {"stable": 2, "canary": sick})  # as if it had become sick since
+    write_config(workspace.serving / "models.config", served, workspace.serving / "product-encoder")
+    registry.promote(workspace, 1)
+    quietly(workspace)
+    assert labels(workspace)["stable"] == 1
+    assert registry.tags_of(workspace, 1)["deployment"].startswith("deployed as stable")
+    until(lambda: callers.models[-1] == "m-one")
+    # for the tests that follow
+    mlflow.MlflowClient().delete_registered_model_alias(registry.MODEL, "challenger")
+    write_config(
+        workspace.serving / "models.config",
+        Served(frozenset({1}), {"stable": 1}),
+        workspace.serving / "product-encoder",
+    )
+
+
+def test_a_version_that_did_not_load_is_tried_again_from_mlflow_s_bytes(fleet, callers, quietly):
+    workspace, _, register = fleet
+    version = register("m-nine").version
+    registry.promote(workspace, version)
+    folder = workspace.serving / "product-encoder" / str(version)
+
+    def spoilt(line: str) -> None:
+        if line.startswith("deploy: fetch"):
+            truncate(folder)
+
+    with pytest.raises(DeployFailed, match="does not load"):
+        quietly(workspace, say=spoilt)
+    assert labels(workspace) == {"stable": 1}
+    assert quietly(workspace, retry=True).labels == {"stable": version}
+    until(lambda: callers.models[-1] == "m-nine")
 
 
 def bomb(folder):
