@@ -2,10 +2,13 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 
 class WorkspaceBusy(RuntimeError):
@@ -18,20 +21,21 @@ class WorkspaceBusy(RuntimeError):
 def only_one(path: Path, busy: str = "", patience: float | None = None) -> Iterator[None]:
     """Hold the lock at `path` for the `with` block; without `patience` (seconds), wait for it as long as it takes.
 
+    Waiting without end is told in a line on stderr, where it lasts for more than a moment.
     Raises WorkspaceBusy, saying `busy` with {holder} filled in, where another holds it for longer than that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = None if patience is None else time.monotonic() + patience
     with path.open("a+") as file:
-        while True:
+        for attempt in itertools.count():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if deadline is None and attempt == 1:  # by now the holder has written who it is
+                    print(f"{path.stem}: waiting for {path}, held by {_holder(file)}", file=sys.stderr, flush=True)
                 if deadline is not None and time.monotonic() > deadline:
-                    file.seek(0)
-                    holder = file.read().strip() or "another process"
-                    raise WorkspaceBusy(busy.replace("{holder}", holder)) from None
+                    raise WorkspaceBusy(busy.replace("{holder}", _holder(file))) from None
                 time.sleep(0.2)
         file.truncate(0)
         with contextlib.suppress(OSError):  # on a full disk there is a lock all the same
@@ -40,3 +44,8 @@ def only_one(path: Path, busy: str = "", patience: float | None = None) -> Itera
             yield
         finally:
             file.truncate(0)
+
+
+def _holder(file: TextIO) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.workspace import Workspace
+from training.errors import BadInput
 
 
 def candidate(
@@ -52,6 +53,9 @@ def deploy(
     """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary."""
     from pipelines.deploy import deploy as carry_out
 
+    once = [name for name, on in (("--dry-run", dry_run), ("--retry", retry), ("--json", as_json)) if on]
+    if watch and once:
+        raise BadInput(f"--watch does not go with {' '.join(once)}: say `photoproof deploy {' '.join(once)}` beside it")
     workspace = Workspace.here()
 
     def say(line: str) -> None:

@@ -1,13 +1,16 @@
 """`photoproof candidate`, `promote`, `deploy` and `serve`: what they print."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from pipelines import registry
+from pipelines import lock, registry
 from pipelines.commands import models
+from training.errors import BadInput
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +84,23 @@ def test_deploying_again_says_what_serves_and_that_nothing_is_to_do(register_rea
     assert capsys.readouterr().out == (
         "deploy: nothing to do; stable is version 1; no server runs: `photoproof serve` starts one\n"
     )
+
+
+@pytest.mark.parametrize("option", ["dry_run", "retry", "as_json"])
+def test_a_watch_takes_nothing_that_is_for_one_deployment(workspace, option):
+    with pytest.raises(BadInput, match="--watch does not go with --"):
+        models.deploy(watch=True, **{option: True})
+    assert not workspace.serving.exists()
+
+
+def test_whoever_waits_for_another_deployment_is_told_which(tmp_path):
+    path, said = tmp_path / "deploy.lock", tmp_path / "said"
+    code = "import pathlib, sys; from pipelines import lock\nwith lock.only_one(pathlib.Path(sys.argv[1])): pass"
+    with lock.only_one(path), said.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=out)
+        deadline = time.monotonic() + 60
+        while "held by" not in said.read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert process.wait(60) == 0
+    (line,) = said.read_text().splitlines()
+    assert line.startswith(f"deploy: waiting for {path}, held by process {os.getpid()}, since")
