@@ -1,6 +1,7 @@
 import hashlib
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -149,6 +150,22 @@ def test_a_callers_image_is_left_as_it_was(scene):
     before = image.tobytes()
     prepare(image)
     assert image.mode == "RGBA" and image.tobytes() == before
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG"])
+def test_an_image_that_pil_has_not_read_yet_is_the_same_in_every_thread(scene, encoded, tmp_path, name):
+    """As the original of several pairs of `verify_many` is."""
+    file = tmp_path / "original"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file.write_bytes(encoded(scene(14, 1000, 800).effect_spread(20), name, exif=exif))
+    with Image.open(file) as image:
+        alone = prepare(image).image_bytes
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(6):
+            with Image.open(file) as image:
+                made = [one.image_bytes for one in threads.map(prepare, [image] * 8)]
+            assert [one == alone for one in made] == [True] * 8
 
 
 def test_a_jpegs_own_thumbnail_and_comments_are_no_trouble(scene, encoded):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ LEAST_REDUCED_SIDE = 640  # what JPEG's own reduced decoding may leave of the lo
 GLANCE_SIDE = 32
 GLANCE_DECODED_SIDE = 128
 
+_LOADING = [threading.Lock() for _ in range(61)]  # one for a PIL image, by its id; a few images share one
 _LOSSLESS = ("PNG", "BMP", "GIF", "PIL")
 _UPRIGHT_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,16 +90,22 @@ def prepare(picture: Picture, name: str = "picture") -> PreparedPicture:
         name = os.fspath(picture)
     try:
         if isinstance(picture, Image.Image):
-            return _prepare(picture, "PIL", None)
+            return _prepare(picture, "PIL", _loaded(picture), None)
         image_bytes = _read(picture)
         image, source_format = open_image(image_bytes)
-        return _prepare(image, source_format, image_bytes)
+        return _prepare(image, source_format, orientation(image, source_format), image_bytes)
     except InvalidImage as error:
         raise InvalidImage(error.reason, name) from error.__cause__
 
 
-def _prepare(image: Image.Image, source_format: str, source: bytes | None) -> PreparedPicture:
-    turn = orientation(image, source_format)
+def _loaded(image: Image.Image) -> int:
+    """Decodes a PIL image; its EXIF orientation. It may be in several pairs, and Pillow does neither thread-safely."""
+    with _LOADING[id(image) % len(_LOADING)]:
+        load(image, "PIL image")
+        return orientation(image, "PIL")
+
+
+def _prepare(image: Image.Image, source_format: str, turn: int, source: bytes | None) -> PreparedPicture:
     width, height = image.size if turn < 5 else image.size[::-1]
     if min(width, height) < MIN_SIDE:
         raise InvalidImage(f"has {width} x {height} pixels; each side needs at least {MIN_SIDE}")
