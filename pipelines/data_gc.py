@@ -3,8 +3,8 @@
 Kept are the version of data.dvc (here, in HEAD and at the head of every branch), the newest ones, those that a model
 with an alias was trained on, and those of every model that a verdict names. In the cache of this workspace every other
 version goes, and outputs of stages that dvc.lock does not name. A remote may be shared with people whose work is not
-known here: only versions that git's history knows leave it. The remote `sample` is never touched. Data Docs of
-versions that are not kept go too; MLflow keeps its own.
+known here: only versions that git's history knows leave it, without what others there share. The remote `sample` is
+never touched. Data Docs of versions that are not kept go too; MLflow keeps its own.
 """
 
 import shutil
@@ -75,6 +75,8 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
         for store in places:
             here = listings[store.name]
             gone = _unneeded(store, here, {f"{md5}.dir" for md5 in known}) - needed
+            if not store.own:
+                gone -= _of_others(store, here, known)
             if store.name == CACHE:
                 gone |= stage_outputs(workspace, store) - locked_outputs(workspace, store) - needed
             gone = gone & here.keys() | forgotten_in(here, ledger)
@@ -157,6 +159,12 @@ def _unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str
         if oid.endswith(".dir") and (store.own or oid in known) and (entries := store.version(oid)):
             found |= {oid, *entries.values()}
     return found
+
+
+def _of_others(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
+    """What versions name, in a place that is shared, that git does not know here: they may be a colleague's."""
+    unknown = [oid for oid in listing if oid.endswith(".dir") and oid.removesuffix(".dir") not in known]
+    return {one for oid in unknown for one in (store.entries(oid) or {}).values()}
 
 
 def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]:

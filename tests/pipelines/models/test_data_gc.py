@@ -191,3 +191,13 @@ def test_nothing_is_deleted_where_a_kept_version_can_not_be_read_anywhere(here: 
         collect(here, 1, really=True)
     assert "\n" not in str(told.value)
     assert stores(here) == before
+
+
+def test_what_an_unknown_version_in_the_remote_shares_with_an_old_one_stays_there(here: Workspace) -> None:
+    data_dvc = (here.root / "data.dvc").read_bytes()
+    (here.data / "originals/b.jpg").write_text("b")
+    versions.add_data(here)
+    versions.push_data(here)
+    (here.root / "data.dvc").write_bytes(data_dvc)
+    collect(here, 1, really=True)
+    assert stores(here) == ({"a", "d"}, {"a", "b", "d"})
