@@ -2,10 +2,13 @@
 
 import asyncio
 import dataclasses
+import io
+import pickle
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from photoproof import (
     AsyncVerifier,
@@ -89,6 +92,17 @@ def test_an_encoded_original_gives_the_same_verdict(verifier, pair):
 
 def test_the_original_itself_compared_is_identical(verifier, pair):
     assert verifier.compare(verifier.encode(pair[0]), pair[0]).outcome == "identical"
+
+
+def test_a_copy_saved_again_is_identical_to_an_original_encoded_and_kept(verifier, pair, encoded):
+    embedding = pickle.loads(pickle.dumps(verifier.encode(pair[0])))
+    copy = encoded(Image.open(io.BytesIO(pair[0].read_bytes())), quality=80)
+    verdict = verifier.compare(embedding, copy)
+    assert verdict == verifier.verify(pair[0], copy)
+    assert verdict.outcome == "identical" and verdict.original_sha256 == embedding.sha256
+    bare = Embedding(embedding.vector, embedding.model_id, embedding.sha256)
+    assert verifier.compare(bare, copy).outcome != "identical"
+    assert verifier.compare(bare, pair[0]).outcome == "identical"
 
 
 def test_an_embedding_of_another_model_is_stale(verifier, pair):

@@ -65,14 +65,15 @@ def encode(asked: Asked, picture: PreparedPicture) -> Flow[Embedding]:
         raise _no_answer(asked, "embedding")
     vector = np.array(vector, np.float32)
     vector.flags.writeable = False
-    return Embedding(vector, _model_id(asked, answer), picture.sha256)
+    model_id = _model_id(asked, answer)
+    return Embedding(vector, model_id, picture.sha256, picture.width, picture.height, picture.glance)
 
 
 def compare(asked: Asked, embedding: Embedding, photo: PreparedPicture) -> Flow[Verdict]:
     """The verdict on an original encoded before; raises StaleEmbedding where another model serves now."""
-    if embedding.sha256 == photo.sha256:
-        reason = "the photo is the original picture itself, byte for byte"
-        return _identical(asked, photo.sha256, photo.sha256, reason)
+    copied = copy_reason(embedding, photo)
+    if copied is not None:
+        return _identical(asked, embedding.sha256 or "", photo.sha256, copied)
     vector = np.asarray(embedding.vector, np.float32).reshape(1, -1)
     inputs = {"embedding": vector, "photo_bytes": [photo.image_bytes]}
     answer = yield from _predict(asked, "compare", inputs, embedding)

@@ -12,15 +12,19 @@ from __future__ import annotations
 import numpy as np
 
 from photoproof.pictures import PreparedPicture
+from photoproof.verdict import Embedding
 
 TOLERANCE = 24.0
 FORM_TOLERANCE = 0.02
 
 
-def copy_reason(original: PreparedPicture, photo: PreparedPicture) -> str | None:
-    """Why the photo counts as a copy of the original, or None where it does not."""
-    if original.sha256 == photo.sha256 or original.image_bytes == photo.image_bytes:
+def copy_reason(original: PreparedPicture | Embedding, photo: PreparedPicture) -> str | None:
+    """Why the photo counts as a copy of the original, seen or encoded before, or None where it does not."""
+    same_bytes = isinstance(original, PreparedPicture) and original.image_bytes == photo.image_bytes
+    if same_bytes or original.sha256 == photo.sha256:
         return "the photo is the original picture itself, byte for byte"
+    if original.width is None or original.height is None or original.glance is None:
+        return None
     form, other = original.width / original.height, photo.width / photo.height
     if abs(form / other - 1) > FORM_TOLERANCE:
         return None

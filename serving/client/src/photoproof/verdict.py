@@ -39,11 +39,18 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """An original encoded once: vector float32 [D] of length 1, good for the model named by model_id only."""
+    """An original encoded once: vector float32 [D] of length 1, good for the model named by model_id only.
+
+    width, height and glance, uint8 [32, 32, 3], are the original's; without them a photo is `identical` only where it
+    is the original's bytes.
+    """
 
     vector: np.ndarray
     model_id: str
     sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    glance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
