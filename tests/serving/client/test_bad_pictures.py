@@ -48,6 +48,13 @@ def many_scans() -> bytes:
     return source[:at] + source[at:-2] * 200 + source[-2:]
 
 
+def hidden_scans() -> bytes:
+    """As many, behind what looks like the picture's end but is in a comment, and behind stuffed and fill bytes."""
+    source = many_scans()
+    at = source.index(b"\xff\xda")
+    return source[:at] + b"\xff\xfe\0\x04\xff\xd9" + b"\xff\0\xff\xff\xff" + source[at:]
+
+
 TRUNCATED, BROKEN, NONE, MANY = "truncated", "broken", "is not a picture", "pixels; at most 64 million"
 CORPUS = {
     **{
@@ -86,7 +93,13 @@ CORPUS = {
         lambda: good("BMP")[:18] + struct.pack("<ii", 40_000, 40_000) + good("BMP")[26:],
         MANY,
     ),
-    "a JPEG of 700 scans": (many_scans, "scans"),
+    "a JPEG of 200 scans": (many_scans, "scans"),
+    "a JPEG of 200 scans, cut": (lambda: many_scans()[:-1000], "scans"),
+    "a JPEG of 200 scans, a comment before them": (hidden_scans, "scans"),
+    "a JPEG of a million segments and as many scans behind its end": (
+        lambda: good("JPEG")[:-2] + b"\xff\xfe\0\x02" * 10**6 + b"\xff\xd9" + b"\xff\xda" * 200,
+        "scans",
+    ),
     "a WebP of 16,383 x 16,383": (lambda: webp_header(16_383, 16_383), f"{MANY}|broken"),
     "a compressed text of 64 MiB in a PNG": (
         lambda: (

@@ -173,6 +173,13 @@ def test_a_jpegs_own_thumbnail_and_comments_are_no_trouble(scene, encoded):
     assert prepare(source).image_bytes == source
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_motion_photo_is_read_whatever_its_film_holds(scene, encoded, progressive):
+    source = encoded(scene(15), progressive=progressive, comment=b"\xff\xd9\xff\xda")
+    film = bytes(4) + b"ftypmp42" + b"\xff\xda\0\x02" * 500
+    assert prepare(source + film).image_bytes == source + film
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_garbled_bytes_are_refused_or_read_and_nothing_else(data, scene, encoded):

@@ -7,6 +7,7 @@ bombs warns through a process-wide filter and lets 179 megapixels through.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin
@@ -16,9 +17,12 @@ from photoproof.errors import InvalidImage
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 64 * 1024 * 1024
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten; each further one costs a pass over all pixels
+MAX_JPEG_SEGMENTS = 10_000  # the largest that can be read has some 1,000, of metadata
 
 READABLE = "JPEG, PNG, WebP, BMP, GIF, or HEIC with the extra `heic`"
 _ORIENTATION = 0x0112
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # no stuffed byte, no fill byte, none that has no segment
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _FOREIGN = {
     b"II*\0": "TIFF",
@@ -72,7 +76,7 @@ def open_image(image_bytes: bytes) -> tuple[Image.Image, str]:
     """The picture with its pixels not yet decoded, and its format ("JPEG", "PNG", "WEBP", "BMP", "GIF" or "HEIC").
 
     Raises InvalidImage for what is not a picture of these formats, has a broken header, more than 64 megapixels, more
-    than 64 MiB or, as a JPEG, more than 100 scans.
+    than 64 MiB or, as a JPEG, more than 100 scans or 10,000 segments.
     """
     if len(image_bytes) > MAX_BYTES:
         raise InvalidImage(f"has more than {MAX_BYTES // 1024**2} MiB")
@@ -88,9 +92,31 @@ def open_image(image_bytes: bytes) -> tuple[Image.Image, str]:
         raise InvalidImage(f"has {width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are read")
     if width < 1 or height < 1:
         raise InvalidImage(f"has {width} x {height} pixels")
-    if name == "JPEG" and image_bytes.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise InvalidImage(f"is a JPEG with more than {MAX_JPEG_SCANS} scans")
+    if name == "JPEG" and _has_too_many_scans(image_bytes):
+        raise InvalidImage(f"is a JPEG with more than {MAX_JPEG_SCANS} scans or {MAX_JPEG_SEGMENTS:,} segments")
     return image, name
+
+
+def _has_too_many_scans(jpeg: bytes) -> bool:
+    """Whether the decoder would find too many scans or segments, as it looks for them: up to the picture's end.
+
+    What follows the end may be anything: phones append a film, or further pictures.
+    """
+    if jpeg.count(b"\xff\xda") <= MAX_JPEG_SCANS:  # almost always, and fast
+        return False
+    scans = at = 0
+    for _ in range(MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(jpeg, at)
+        if found is None or jpeg[found.end() - 1] == _EOI:
+            return False
+        at, marker = found.end(), jpeg[found.end() - 1]
+        if marker == _SOI:
+            continue
+        scans += marker == _SOS
+        if scans > MAX_JPEG_SCANS:
+            return True
+        at += max(2, int.from_bytes(jpeg[at : at + 2], "big"))
+    return True
 
 
 def load(image: Image.Image, name: str) -> None:
