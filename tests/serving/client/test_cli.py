@@ -62,11 +62,12 @@ def test_json_holds_the_whole_verdict(told_server, pair, capsys, monkeypatch):
         (["verify", "/nowhere/a.jpg", "{photo}"], 2, "photoproof: /nowhere/a.jpg: no such file\n"),
         (["verify", "{photo}"], 2, "photoproof: Missing argument 'PHOTO'. See `photoproof verify --help`.\n"),
         (["verify", "{original}", "{photo}", "--server", "nonsense"], 2, "is no server address"),
+        (["status", "--server", "https://localhost", "--ca", "{photo}"], 2, "photo.jpg can't be read as a PEM file"),
         (["verify", "{original}", "{photo}", "--no-such"], 2, "No such option"),
         (["verify", "{original}", "{photo}", "--server", "grpc://127.0.0.1:1"], 6, "127.0.0.1:1 can't be reached"),
         (["no-such-command"], 2, "no command 'no-such-command' is installed here"),
     ],
-    ids=["no file", "no photo", "no address", "no option", "no server", "no command"],
+    ids=["no file", "no photo", "no address", "no authority", "no option", "no server", "no command"],
 )
 def test_what_goes_wrong_is_one_line_and_its_exit_code(pair, capsys, arguments, code, told):
     words = [word.format(original=pair[0], photo=pair[1]) for word in arguments]

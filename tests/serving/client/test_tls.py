@@ -179,6 +179,22 @@ def test_a_client_without_its_certificate_is_not_let_in(scheme, secure_grpc, sec
     assert secure_grpc.metadata == [] and secure_rest[1] == []
 
 
+def test_a_key_that_is_not_the_certificates_or_is_encrypted_is_refused_at_once(papers, tmp_path):
+    with pytest.raises(ValueError, match=r"client\.pem and .*server\.key can't be read"):
+        Verifier("grpcs://localhost", cert=papers.client.cert, key=papers.server.key)
+    key = serialization.load_pem_private_key(papers.client.key.read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(ValueError, match=r"locked\.key can't be read"):
+        Verifier("grpcs://localhost", cert=papers.client.cert, key=locked)
+
+
 def test_a_token_goes_with_every_call_over_plain_grpc_too(told_server, pair):
     with Verifier(told_server.url, token="open-sesame") as verifier:
         verifier.verify(*pair)

@@ -244,17 +244,26 @@ def test_asyncio_takes_an_asynchronous_stream_and_may_leave_it_early(url, pairs)
         ("grpc://", {}, "no server address"),
         ("grpc://localhost:port", {}, "no server address"),
         ("http://user:secret@localhost", {}, "password"),
+        ("http://unix:/run/serving", {}, "grpc://unix:/PATH"),
+        ("grpc://unix:", {}, "grpc://unix:/PATH"),
+        ("http://..", {}, "can't be looked up"),
+        ("grpc://a..b:8500", {}, "can't be looked up"),
+        ("http://\N{SNOWMAN}.com", {}, "no server address"),
         ("grpc://localhost", {"ca": "/nowhere"}, "not encrypted"),
         ("grpcs://localhost", {"ca": "/nowhere"}, "no such file"),
+        ("grpcs://localhost", {"ca": __file__}, "test_verifier.py can't be read as a PEM file"),
+        ("https://localhost", {"ca": __file__}, "test_verifier.py can't be read as a PEM file"),
+        ("grpcs://localhost", {"cert": __file__, "key": __file__}, "test_verifier.py can't be read as PEM files"),
         ("grpcs://localhost", {"cert": __file__}, "needs its key"),
         ("grpc://localhost", {"timeout": 0}, "timeout"),
         ("grpc://localhost", {"retries": -1}, "retries"),
         ("http://localhost", {"token": "a\nb"}, "token"),
     ],
 )
-def test_an_address_or_option_that_makes_no_sense_is_refused_at_once(address, options, told):
+@pytest.mark.parametrize("kind", [Verifier, AsyncVerifier])
+def test_an_address_or_option_that_makes_no_sense_is_refused_at_once(kind, address, options, told):
     with pytest.raises(ValueError, match=told):
-        Verifier(address, **options)
+        kind(address, **options)
 
 
 def test_a_token_is_never_shown():

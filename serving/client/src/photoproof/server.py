@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -65,7 +66,7 @@ def server_at(
 ) -> Server:
     """Reads an address such as grpc://localhost:8500, https://gateway/photoproof or grpc://unix:/run/serving.
 
-    Raises ValueError, with what is wrong, for an address that is none or for files that don't go together.
+    Raises ValueError, with what is wrong, for an address that is none and for files that are none or don't go together.
     """
     parts = urlsplit(address)
     if parts.scheme not in _PORTS or not parts.netloc:
@@ -78,21 +79,47 @@ def server_at(
     for file in (ca, cert, key):
         if file and not Path(file).is_file():
             raise ValueError(f"no such file: {file}")
+    _check_papers(ca, cert, key)
     if token is not None and not (token.isascii() and token.isprintable() and token):
         raise ValueError("the token has characters that can't be sent")
-    return Server(
+    server = Server(
         parts.scheme,
-        _target(address, parts.netloc, parts.path, _PORTS[parts.scheme]),
+        _target(address, parts.scheme, parts.netloc, parts.path),
         "" if parts.netloc == "unix:" else parts.path.rstrip("/"),
         token,
         Path(ca) if ca else None,
         Path(cert) if cert else None,
         Path(key) if key else None,
     )
+    if not server.is_grpc:
+        import httpx
+
+        try:
+            httpx.URL(str(server))
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{address!r} is no server address: {error}") from error
+    return server
 
 
-def _target(address: str, netloc: str, path: str, default_port: int) -> str:
+def _check_papers(ca: str | Path | None, cert: str | Path | None, key: str | Path | None) -> None:
+    """Loads the PEM files as the connection will: gRPC only logs that it can't, and then reaches no server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca:
+        try:
+            context.load_verify_locations(ca)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"{ca} can't be read as a PEM file of certificates: {error}") from error
+    if cert and key:
+        try:
+            context.load_cert_chain(cert, key, password="")  # an encrypted key would be asked for at the terminal
+        except OSError as error:
+            raise ValueError(f"{cert} and {key} can't be read as PEM files of one identity: {error}") from error
+
+
+def _target(address: str, scheme: str, netloc: str, path: str) -> str:
     if netloc == "unix:":
+        if scheme in ("http", "https") or not path:
+            raise ValueError(f"{address!r} is no server address: a Unix socket is written grpc://unix:/PATH")
         return f"unix:{path}"
     if "@" in netloc:
         raise ValueError("a password has no place in the address; give a token")
@@ -103,5 +130,9 @@ def _target(address: str, netloc: str, path: str, default_port: int) -> str:
         raise ValueError(f"{address!r} is no server address: {error}") from error
     if not parts.hostname:
         raise ValueError(f"{address!r} is no server address: it names no host")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"{address!r} is no server address: the host can't be looked up: {error}") from error
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{port or default_port}"
+    return f"{host}:{port or _PORTS[scheme]}"
