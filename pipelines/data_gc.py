@@ -2,9 +2,10 @@
 
 Kept are the version of data.dvc (here, in HEAD and at the head of every branch), the newest ones, those that a model
 with an alias was trained on, and those of every model that a verdict names. In the cache of this workspace every other
-version goes, and outputs of stages that dvc.lock does not name. A remote may be shared with people whose work is not
-known here: only versions that git's history knows leave it, without what others there share. The remote `sample` is
-never touched. Data Docs of versions that are not kept go too; MLflow keeps its own.
+version goes, and outputs of stages that dvc.lock does not name. A remote, and a cache that lies elsewhere, may be
+shared with people whose work is not known here: only versions that git's history knows leave it, and nothing that
+another one there names. The remote `sample` is never touched. Data Docs of versions that are not kept go too; MLflow
+keeps its own.
 """
 
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from pipelines import data_history, database, forgotten, registry, stages, versions
-from pipelines.object_stores import CACHE, Store, forgotten_in, locked_outputs, stage_outputs, stores
+from pipelines.object_stores import Store, forgotten_in, locked_outputs, stage_outputs, stores
 from pipelines.versions import VersioningFailed
 from pipelines.workspace import Workspace
 from training import data_docs
@@ -75,10 +76,10 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
         for store in places:
             here = listings[store.name]
             gone = _unneeded(store, here, {f"{md5}.dir" for md5 in known}) - needed
-            if not store.own:
-                gone -= _of_others(store, here, known)
-            if store.name == CACHE:
+            if store.own:
                 gone |= stage_outputs(workspace, store) - locked_outputs(workspace, store) - needed
+            else:
+                gone -= _of_others(store, here, known)
             gone = gone & here.keys() | forgotten_in(here, ledger)
             if really:
                 store.delete(gone)

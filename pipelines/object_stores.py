@@ -147,7 +147,7 @@ def stores(workspace: Workspace) -> Iterator[list[Store]]:
     """The cache, then every remote of DVC's configuration. Raises VersioningFailed where one is not set up rightly."""
     with Repo(os.fspath(workspace.root)) as repo:
         cache = repo.cache.local
-        found = [Store(CACHE, cache, Path(cache.path).is_relative_to(workspace.root))]
+        found = [Store(CACHE, cache, Path(cache.path).resolve().is_relative_to(workspace.root.resolve()))]
         for name in repo.config["remote"]:
             try:
                 found.append(Store(f"remote {name}", repo.cloud.get_remote_odb(name, "data"), False))

@@ -201,3 +201,29 @@ def test_what_an_unknown_version_in_the_remote_shares_with_an_old_one_stays_ther
     (here.root / "data.dvc").write_bytes(data_dvc)
     collect(here, 1, really=True)
     assert stores(here) == ({"a", "d"}, {"a", "b", "d"})
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_outputs_of_stages_leave_the_own_cache_and_stay_in_a_shared_one(
+    here: Workspace, tmp_path: Path, linked: bool
+) -> None:
+    cache = here.root / ".dvc/cache"
+    output = cache / "files/md5/0c/00000000000000000000000000000e"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text("an output")
+    run_of = cache / "runs/00/0000/run"
+    run_of.parent.mkdir(parents=True)
+    run_of.write_text(f"outs:\n- md5: {output.parent.name}{output.name}\n  path: report\n")
+    shared = tmp_path / "shared"
+    shutil.copytree(cache, shared)
+    collect(here, 1, really=True)
+    assert not output.exists()
+    shutil.rmtree(cache)
+    if linked:
+        cache.symlink_to(shared)
+    else:
+        with (here.root / ".dvc/config.local").open("a") as config:
+            config.write(f"[cache]\n    dir = {shared}\n")
+    collect(here, 1, really=True)
+    assert (shared / output.relative_to(cache)).exists()
+    assert contents(shared / "files") == {"a", "d"}
