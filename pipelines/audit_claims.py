@@ -1,8 +1,9 @@
 """Verify the claims that have no verdict of the model that serves: once each, whatever is killed, whoever else works.
 
 A claim ends in one of three states, a row of the table `audits` each: verified (with a verdict of the model),
-identical (a copy of the original: no model is asked, so one for all models), or refused, with the reason. A refused or
-identical one is done again where its photo, its claim or the original has changed since.
+identical (a copy of the original: no model is asked, so one for all models), or refused, with the reason. A photo whose
+claim or whose bytes change is audited anew, and the old rows stay; a refused or identical one is done again also where
+the original has changed since.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from photoproof import PhotoproofError, ServerError, StaleEmbedding, Verifier
 from pipelines import lock
 from pipelines.audit_judging import Claim, Judged, judge_or_error
 from pipelines.audit_originals import embed_originals, keep_embeddings, name_nearest, originals_by_sha256
-from pipelines.database import audits, photos, products, snapshot, verdicts
+from pipelines.database import about_present, audits, photos, products, snapshot, verdicts
 from pipelines.shared_queue import insert, work_on_some
 
 BATCH = 32
@@ -185,16 +186,16 @@ def _taker(model_id: str, after: str) -> Callable[[Connection], _Taken]:
     return take
 
 
+def settled(model_id: str) -> sa.ColumnElement[bool]:
+    """Whether a row of `audits` is an identical or a refusal that holds for its row of `photos` and `products`."""
+    of_no_model = (audits.c.state == "identical") | ((audits.c.state == "refused") & (audits.c.model_id == model_id))
+    same_original = sa.func.coalesce(audits.c.original_sha256, "") == sa.func.coalesce(products.c.sha256, "")
+    return about_present(audits) & of_no_model & same_original
+
+
 def _pending(model_id: str) -> sa.Select[*tuple[Any, ...]]:
     """Claims without an outcome that still holds: photo_id, claim, both sha256 (the original's may be null), bytes."""
-    has_verdict = sa.exists().where(verdicts.c.photo_id == photos.c.photo_id, verdicts.c.model_id == model_id)
-    unchanged = (
-        (audits.c.claimed_product_id == photos.c.claimed_product_id)
-        & (audits.c.photo_sha256 == photos.c.sha256)
-        & (sa.func.coalesce(audits.c.original_sha256, "") == sa.func.coalesce(products.c.sha256, ""))
-    )
-    of_no_model = (audits.c.state == "identical") | ((audits.c.state == "refused") & (audits.c.model_id == model_id))
-    settled = sa.exists().where(audits.c.photo_id == photos.c.photo_id, of_no_model, unchanged)
+    has_verdict = sa.exists().where(about_present(verdicts), verdicts.c.model_id == model_id)
     return (
         sa.select(
             photos.c.photo_id,
@@ -204,7 +205,7 @@ def _pending(model_id: str) -> sa.Select[*tuple[Any, ...]]:
             sa.func.length(photos.c.image_bytes).label("bytes"),
         )
         .join(products, photos.c.claimed_product_id == products.c.product_id)
-        .where(~has_verdict, ~settled)
+        .where(~has_verdict, ~sa.exists().where(settled(model_id)))
     )
 
 
@@ -218,9 +219,9 @@ def _keep(connection: Connection, model_id: str, judged: list[Judged]) -> list[J
         now = (row.claimed_product_id, row.photo_sha256, row.original_sha256)
         if now != tuple(one.audit[name] for name in ("claimed_product_id", "photo_sha256", "original_sha256")):
             continue
-        # An outcome without a model that no longer holds gives way.
-        stale = (audits.c.photo_id == row.photo_id) & (audits.c.state != "verified")
-        connection.execute(sa.delete(audits).where(stale))
+        # An outcome without a model that no longer holds, as the original has changed, gives way.
+        same = {name: one.audit[name] for name in ("photo_id", "claimed_product_id", "photo_sha256")}
+        connection.execute(sa.delete(audits).filter_by(**same).where(audits.c.state != "verified"))
         verdict_id = None
         if one.verdict:
             adding = insert(verdicts, connection).values(one.verdict).on_conflict_do_nothing()

@@ -34,14 +34,14 @@ def find_duplicates(connection: Connection, distance: int) -> list[Duplicates]:
 
     Those that claim the most products come first. Memory: a few dozen bytes a photo, no picture is read.
     """
-    newest = (
-        sa.select(audits.c.photo_id, sa.func.max(audits.c.perceptual_hash).label("hash"))
-        .group_by(audits.c.photo_id)
+    hashed = (
+        sa.select(audits.c.photo_id, audits.c.photo_sha256, sa.func.max(audits.c.perceptual_hash).label("hash"))
+        .group_by(audits.c.photo_id, audits.c.photo_sha256)
         .subquery()
     )
     asked = (
-        sa.select(photos.c.photo_id, photos.c.claimed_product_id, photos.c.sha256, newest.c.hash)
-        .outerjoin(newest, newest.c.photo_id == photos.c.photo_id)
+        sa.select(photos.c.photo_id, photos.c.claimed_product_id, photos.c.sha256, hashed.c.hash)
+        .outerjoin(hashed, (hashed.c.photo_id == photos.c.photo_id) & (hashed.c.photo_sha256 == photos.c.sha256))
         .where(photos.c.claimed_product_id.is_not(None))
         .order_by(photos.c.photo_id)
         .execution_options(yield_per=2000)

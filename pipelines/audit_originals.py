@@ -99,7 +99,7 @@ def name_nearest(engine: Engine, model_id: str) -> int:
     """
     named = 0
     lacking = (
-        sa.select(audits.c.photo_id, embeddings.c.vector)
+        sa.select(audits.c.photo_id, audits.c.claimed_product_id, audits.c.photo_sha256, embeddings.c.vector)
         .join(
             embeddings,
             (embeddings.c.sha256 == audits.c.photo_sha256) & (embeddings.c.model_id == audits.c.model_id),
@@ -116,11 +116,18 @@ def name_nearest(engine: Engine, model_id: str) -> int:
                 return named
             found = _nearest(connection, model_id, _matrix(row.vector for row in rows))
         values = [
-            {"photo": row.photo_id, "found": json.dumps([[one, round(float(cosine), 6)] for one, cosine in near])}
+            {
+                "photo": row.photo_id,
+                "claim": row.claimed_product_id,
+                "bytes": row.photo_sha256,
+                "found": json.dumps([[one, round(float(cosine), 6)] for one, cosine in near]),
+            }
             for row, near in zip(rows, found, strict=True)
         ]
         with transaction(engine) as connection:
             here = (audits.c.photo_id == sa.bindparam("photo")) & (audits.c.model_id == model_id)
+            here &= audits.c.claimed_product_id == sa.bindparam("claim")
+            here &= audits.c.photo_sha256 == sa.bindparam("bytes")
             connection.execute(sa.update(audits).where(here).values(nearest=sa.bindparam("found")), values)
         named += len(rows)
 

@@ -19,10 +19,11 @@ from sqlalchemy.engine import Connection, Engine
 from photoproof import InvalidImage
 from photoproof.pictures import prepare
 from pipelines import database
+from pipelines.audit_claims import settled
 from pipelines.audit_duplicates import Duplicates, find_duplicates
 from pipelines.audit_originals import read_nearest
 from pipelines.audit_rates import LiveRates, live_rates
-from pipelines.database import audits, photos, products, snapshot, verdicts
+from pipelines.database import about_present, audits, photos, products, snapshot, verdicts
 from pipelines.label import waiting
 from pipelines.workspace import Workspace
 from training import figures
@@ -180,9 +181,9 @@ def _percent(share: float, digits: int = 0) -> str:
 
 def _outcomes(model_id: str) -> tuple[sa.ColumnElement[str], sa.FromClause]:
     """Each claim's outcome under a model, and the join of photos, products, verdicts and audits that it is of."""
-    of_model = (verdicts.c.photo_id == photos.c.photo_id) & (verdicts.c.model_id == model_id)
-    of_state = (audits.c.state == "identical") | ((audits.c.state == "refused") & (audits.c.model_id == model_id))
-    of_photo = (audits.c.photo_id == photos.c.photo_id) & ((audits.c.verdict_id == verdicts.c.verdict_id) | of_state)
+    of_model = about_present(verdicts) & (verdicts.c.model_id == model_id)
+    has_none = verdicts.c.verdict_id.is_(None)
+    of_photo = about_present(audits) & ((audits.c.verdict_id == verdicts.c.verdict_id) | (has_none & settled(model_id)))
     source = (
         photos.join(products, photos.c.claimed_product_id == products.c.product_id)
         .outerjoin(verdicts, of_model)

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
+from pipelines import database_migration
 from training.errors import BadInput
 
 BUSY_SECONDS = 30
@@ -115,7 +116,9 @@ verdicts = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     _written("at"),
     sa.CheckConstraint("outcome IN ('match', 'mismatch', 'review', 'identical')", name="outcome_is_known"),
-    sa.UniqueConstraint("photo_id", "model_id", name="one_verdict_per_photo_and_model"),
+    sa.UniqueConstraint(
+        "photo_id", "claimed_product_id", "photo_sha256", "model_id", name="one_verdict_of_a_claim_per_model"
+    ),
 )
 
 deployments = sa.Table(
@@ -176,8 +179,8 @@ audits = sa.Table(
     sa.Column("photo_id", sa.Text, sa.ForeignKey("photos.photo_id", ondelete="CASCADE"), primary_key=True),
     sa.Column("model_id", sa.Text, primary_key=True),  # "" for an identical, which is one for all models
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("claimed_product_id", sa.Text, nullable=False),
-    sa.Column("photo_sha256", sa.Text, nullable=False),
+    sa.Column("claimed_product_id", sa.Text, primary_key=True),
+    sa.Column("photo_sha256", sa.Text, primary_key=True),  # what has changed since is audited anew
     sa.Column("original_sha256", sa.Text),  # a product may have no original yet
     sa.Column("verdict_id", sa.Integer, sa.ForeignKey("verdicts.verdict_id", ondelete="CASCADE"), unique=True),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
@@ -211,18 +214,19 @@ forgotten = sa.Table(
 
 
 def connect(url: str) -> Engine:
-    """Open the database at a SQLAlchemy URL, SQLite or PostgreSQL, and make the tables that it lacks.
+    """Open the database at a SQLAlchemy URL, SQLite or PostgreSQL, make the tables that it lacks, change older ones.
 
     Raises BadInput, without the password, where it can't be reached or the URL is none.
     """
     parsed = _parsed(url)
     try:
         engine = _engine(parsed)
-        if not set(metadata.tables) <= set(sa.inspect(engine).get_table_names()):
-            with engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
-                if parsed.get_backend_name() == "postgresql":
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+        inspector = sa.inspect(engine)
+        lacks_tables = not set(metadata.tables) <= set(inspector.get_table_names())
+        if lacks_tables or database_migration.is_due(inspector):
+            with _altering(engine) as connection:
                 metadata.create_all(connection)
+                database_migration.migrate(connection, metadata)
     except (SQLAlchemyError, OSError) as error:
         raise BadInput(f"the product database {_named(parsed)} can't be reached: {_short(error, parsed)}") from None
     return engine
@@ -245,6 +249,33 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     with _broken_off(engine), engine.begin() as connection:
         yield connection
+
+
+def about_present(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a row of `verdicts` or `audits` is about the claim and the bytes that its photo has now."""
+    return (
+        (table.c.photo_id == photos.c.photo_id)
+        & (table.c.claimed_product_id == photos.c.claimed_product_id)
+        & (table.c.photo_sha256 == photos.c.sha256)
+    )
+
+
+@contextlib.contextmanager
+def _altering(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may change tables, one program at a time; all of it or nothing."""
+    with engine.execution_options(sqlite_begin="IMMEDIATE").connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite:
+            raw.execute("PRAGMA foreign_keys = OFF").close()  # or a dropped table's rows take others with them
+        try:
+            with connection.begin():
+                if not sqlite:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+                yield connection
+        finally:
+            if sqlite:
+                raw.execute("PRAGMA foreign_keys = ON").close()
 
 
 def _parsed(url: str) -> URL:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from pipelines.audit_originals import read_nearest
-from pipelines.database import audits, decisions, photos, products, snapshot, transaction
+from pipelines.database import about_present, audits, decisions, photos, products, snapshot, transaction
 from training.errors import BadInput
 
 CSV_COLUMNS = ("photo_id", "product_id")
@@ -84,7 +84,7 @@ def waiting(engine: Engine) -> Iterator[Waiting]:
     by_person = photos.c.label_source.is_not_distinct_from("person")
     asked = (
         sa.select(audits)
-        .join(photos, photos.c.photo_id == audits.c.photo_id)
+        .join(photos, about_present(audits))
         .where(audits.c.to_person.is_not(None), ~decided, ~by_person)
         .order_by(audits.c.photo_id, audits.c.at.desc())
         .execution_options(yield_per=500)

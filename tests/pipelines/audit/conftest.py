@@ -58,6 +58,13 @@ class Catalogue:
         with transaction(self.engine) as connection:
             connection.execute(sa.insert(photos).values(row | {"sha256": sha256(image_bytes)} | more))
 
+    def change_photo(self, photo_id: str, **values: object) -> None:
+        """As another import does: `claimed_product_id`, `image_bytes`, …"""
+        if isinstance(picture := values.get("image_bytes"), bytes):
+            values["sha256"] = sha256(picture)
+        with transaction(self.engine) as connection:
+            connection.execute(sa.update(photos).where(photos.c.photo_id == photo_id).values(values))
+
     def audit(self, **options) -> Audited:
         return audit_claims(self.engine, self.server, progress=False, **options)
 

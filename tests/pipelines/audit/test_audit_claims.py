@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from photoproof import StaleEmbedding, Verifier
 from photoproof.pictures import prepare
 from pipelines.audit_judging import Claim, judge_or_error
 from pipelines.audit_originals import Original
+from pipelines.audit_report import find
 from pipelines.database import audits, embeddings, photos, products, transaction, verdicts
 from pipelines.lock import WorkspaceBusy, only_one
 from pipelines.replay import NEEDED
+from training.config import Params
 
 
 def saved(picture: Image.Image, form: str = "PNG") -> bytes:
@@ -107,6 +110,63 @@ def test_a_refused_claim_is_audited_again_when_its_cause_is_gone(catalogue):
         connection.execute(sa.update(products).where(products.c.product_id == "new").values(row))
     assert "refused" not in catalogue.audit().outcomes
     assert [row["state"] for row in catalogue.rows(audits)] == ["verified"]
+
+
+@pytest.mark.parametrize("change", ["claim", "bytes"])
+def test_what_changes_after_its_verdict_is_audited_again_and_reported_by_what_it_is_now(catalogue, change):
+    first = {"claimed_product_id": "p1", "image_bytes": catalogue.photo(1, 1)}
+    second = first | ({"claimed_product_id": "p6"} if change == "claim" else {"image_bytes": catalogue.photo(6, 1)})
+    catalogue.add_photo("photo-17", "p1", catalogue.photo(1, 1))
+    catalogue.audit()
+    before = find(catalogue.engine, Params()).counts
+    catalogue.change_photo("photo-17", **second)
+    assert find(catalogue.engine, Params()).counts == dict.fromkeys(before, 0) | {"not audited": 1}
+    assert sum(catalogue.audit().outcomes.values()) == 1
+    old, new = catalogue.rows(verdicts)
+    names = ("claimed_product_id", "photo_sha256")
+    assert [new[name] for name in names] == [catalogue.rows(photos)[0][name] for name in (names[0], "sha256")]
+    assert [old[name] for name in names] != [new[name] for name in names]
+    assert find(catalogue.engine, Params()).counts == dict.fromkeys(before, 0) | {new["outcome"]: 1}
+    assert {row["verdict_id"] for row in catalogue.rows(audits)} == {old["verdict_id"], new["verdict_id"]}
+    catalogue.change_photo("photo-17", **first)
+    assert catalogue.audit().outcomes == {}
+    assert find(catalogue.engine, Params()).counts == before
+
+
+def test_a_refusal_and_a_copy_of_before_a_change_are_no_outcome_of_what_the_photo_is_now(catalogue):
+    catalogue.add_photo("broken", "p1", b"no picture")
+    catalogue.add_photo("copy", "p2", catalogue.original(2))
+    catalogue.audit()
+    for photo_id in ("broken", "copy"):
+        catalogue.change_photo(photo_id, claimed_product_id="p3", image_bytes=catalogue.photo(3, 1))
+    assert find(catalogue.engine, Params()).counts["not audited"] == 2
+    found = catalogue.audit().outcomes
+    counts = find(catalogue.engine, Params()).counts
+    assert {name: count for name, count in counts.items() if count} == found and sum(found.values()) == 2
+    catalogue.change_photo("copy", claimed_product_id="p2", image_bytes=catalogue.original(2))
+    assert catalogue.audit().outcomes == {}
+    assert find(catalogue.engine, Params()).counts["identical"] == 1
+    assert [row["outcome"] for row in catalogue.rows(verdicts)].count("identical") == 1
+
+
+def test_a_claim_that_was_a_copy_of_an_earlier_original_is_counted_once(catalogue):
+    catalogue.add_photo("a", "p1", catalogue.photo(1, 1))
+
+    def original(image_bytes: bytes) -> None:
+        row = {"image_bytes": image_bytes, "sha256": hashlib.sha256(image_bytes).hexdigest()}
+        with transaction(catalogue.engine) as connection:
+            connection.execute(sa.update(products).where(products.c.product_id == "p1").values(row))
+
+    catalogue.audit()
+    with transaction(catalogue.engine) as connection:  # as under another model, whose original is the photo
+        connection.execute(sa.update(verdicts).values(model_id="other"))
+        connection.execute(sa.update(audits).values(model_id="other"))
+    original(catalogue.photo(1, 1))
+    assert catalogue.audit().outcomes == {"identical": 1}
+    with transaction(catalogue.engine) as connection:
+        here = audits.c.model_id == "other"
+        connection.execute(sa.update(audits).where(here).values(at=datetime.now(UTC) + timedelta(days=1)))
+    assert sum(find(catalogue.engine, Params()).counts.values()) == 1
 
 
 def test_an_embedding_of_another_model_is_never_compared_with(claimed):

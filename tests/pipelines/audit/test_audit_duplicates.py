@@ -43,3 +43,13 @@ def test_one_photo_for_two_claims_is_found_also_saved_again(claimed, copy_of):
         found = {one.photo_ids: one for one in find_duplicates(connection, distance=4)}
     assert found["again", "photo-3-0"].same_bytes and found["again", "photo-3-0"].products == 2
     assert not found["photo-4-0", "resaved"].same_bytes
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_photo_is_alike_by_the_bytes_that_it_has_now(claimed, copy_of):
+    claimed.add_photo("resaved", "p8", copy_of(claimed.photo(4, 0)))
+    claimed.audit()
+    claimed.change_photo("resaved", image_bytes=claimed.photo(7, 7))
+    claimed.audit()
+    with claimed.engine.begin() as connection:
+        assert not any("resaved" in one.photo_ids for one in find_duplicates(connection, distance=4))
