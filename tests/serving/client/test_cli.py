@@ -5,6 +5,8 @@ import math
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +113,30 @@ def test_a_report_shows_both_pictures_and_the_score(told_server, pair, tmp_path,
         assert np.abs(np.asarray(shown, int) - np.asarray(wanted, int)).max() < 30
 
 
-def test_a_report_that_cannot_be_written_is_one_line(told_server, pair, capsys):
+def test_a_report_that_cannot_be_written_is_one_line_behind_the_verdict(told_server, pair, capsys):
     words = ["verify", str(pair[0]), str(pair[1]), "--server", told_server.url, "--report", "/nowhere/report.png"]
     assert run(words) == 2
-    assert capsys.readouterr().err == "photoproof: /nowhere/report.png can't be written: No such file or directory\n"
+    printed = capsys.readouterr()
+    assert printed.out.startswith("review: probability 0.750 is ") and "report" not in printed.out
+    assert printed.err == "photoproof: /nowhere/report.png can't be written: No such file or directory\n"
+
+
+def test_a_timeout_that_is_given_waits_for_a_server_that_restarts(told_server, pair, capsys):
+    """For longer than the four tries that are made else take; their pauses are 1.5 seconds at most."""
+    told_server.stop()
+    back = []
+
+    def come_back() -> None:
+        time.sleep(2.5)
+        back.append(type(told_server)(told_server.port))
+        back[0].answers[PREDICT] = told_server.answers[PREDICT]
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    code = run(["verify", str(pair[0]), str(pair[1]), "--server", told_server.url, "--timeout", "60"])
+    thread.join()
+    back[0].stop()
+    assert (code, capsys.readouterr().err) == (4, "")
 
 
 def test_the_version_and_the_help_page(capsys):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from photoproof.verifier import Verifier
 
 EXIT_CODES = {"match": 0, "mismatch": 3, "review": 4, "identical": 5}
-RETRIES = 4  # about a second: a person waits
+TIMEOUT, RETRIES = 10.0, 4  # four are about a second: a person who has not said how long to wait is told soon
 
 _Server = Annotated[
     str, typer.Option("--server", envvar="PHOTOPROOF_SERVER", help="grpc://HOST:PORT, grpcs://, http:// or https://")
@@ -22,7 +22,14 @@ _Server = Annotated[
 _Model = Annotated[str, typer.Option("--model", help="The served model's name.")]
 _Label = Annotated[str, typer.Option("--label", help="Which version answers; '' for the newest.")]
 _Version = Annotated[int | None, typer.Option("--model-version", help="A version by number, instead of a label.")]
-_Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")]
+_Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        help="Seconds to wait for the answer, and for a server that is away.",
+        show_default="10, about 1 for a server that is away",
+    ),
+]
 _Ca = Annotated[
     Path | None, typer.Option("--ca", envvar="PHOTOPROOF_CA", help="PEM file of the server's certificate authority.")
 ]
@@ -51,7 +58,7 @@ def verify(
     model: _Model = _DEFAULT_MODEL,
     label: _Label = "stable",
     model_version: _Version = None,
-    timeout: _Timeout = 10.0,
+    timeout: _Timeout = None,
     token: _Token = None,
     ca: _Ca = None,
     cert: _Cert = None,
@@ -63,13 +70,13 @@ def verify(
     """
     with _verifier(server, model, label, model_version, timeout, token, ca, cert, key) as verifier:
         verdict = verifier.verify(original, photo)
+    typer.echo(json.dumps(dataclasses.asdict(verdict)) if as_json else _verdict_text(verdict))
     if report is not None:
         from photoproof.report import draw
 
         draw(verdict, original, photo, report)
-    typer.echo(json.dumps(dataclasses.asdict(verdict)) if as_json else _verdict_text(verdict))
-    if report is not None and not as_json:
-        typer.echo(f"report: {report}")
+        if not as_json:
+            typer.echo(f"report: {report}")
     return EXIT_CODES[verdict.outcome]
 
 
@@ -80,7 +87,7 @@ def encode(
     model: _Model = _DEFAULT_MODEL,
     label: _Label = "stable",
     model_version: _Version = None,
-    timeout: _Timeout = 10.0,
+    timeout: _Timeout = None,
     token: _Token = None,
     ca: _Ca = None,
     cert: _Cert = None,
@@ -103,7 +110,7 @@ def status(
     model: _Model = _DEFAULT_MODEL,
     label: _Label = "stable",
     model_version: _Version = None,
-    timeout: _Timeout = 10.0,
+    timeout: _Timeout = None,
     token: _Token = None,
     ca: _Ca = None,
     cert: _Cert = None,
@@ -124,7 +131,7 @@ def _verifier(
     model: str,
     label: str,
     model_version: int | None,
-    timeout: float,
+    timeout: float | None,
     token: str | None,
     ca: Path | None,
     cert: Path | None,
@@ -133,8 +140,9 @@ def _verifier(
     from photoproof.verifier import Verifier
 
     options: dict[str, Any] = {"model": model, "label": label or None, "version": model_version, "token": token}
+    patience = {"timeout": TIMEOUT, "retries": RETRIES} if timeout is None else {"timeout": timeout}
     try:
-        return Verifier(server, timeout=timeout, retries=RETRIES, ca=ca, cert=cert, key=key, **options)
+        return Verifier(server, ca=ca, cert=cert, key=key, **patience, **options)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
