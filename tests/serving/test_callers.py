@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from photoproof import Verdict, Verifier
+from photoproof.signatures import SIGNATURES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/callers.md"
 NODE_WITH_FETCH = 18
@@ -103,6 +104,30 @@ def test_grpc_from_the_public_protos(case, at_server, capsys):
     outcome, probability, model_id, version = capsys.readouterr().out.split()
     assert (outcome, model_id, version) == (case.outcome, case.model_id, "1")
     assert float(probability) == pytest.approx(case.probability, abs=1e-5)
+
+
+def test_the_pages_table_of_signatures_is_the_clients():
+    def tensors(cell: str) -> dict[str, tuple[str, int]]:
+        """Name -> (dtype, number of dimensions) of a cell such as `a`, `b` float32 [N, D]; `c` bool [N]."""
+        found = {}
+        for part in cell.split(";"):
+            (kind, dimensions), names = re.findall(r"(\w+) \[(.*?)\]", part)[0], re.findall(r"`(\w+)`", part)
+            found |= dict.fromkeys(names, (kind, dimensions.count(",") + 1))
+        return found
+
+    section = PAGE.read_text().partition("## The signatures")[2].partition("\n## ")[0]
+    told = {
+        name: (tensors(inputs), tensors(outputs))
+        for name, inputs, outputs in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
+    }
+    asked = {
+        name: tuple(
+            {key: (tensor.dtype, len(tensor.shape or ())) for key, tensor in side.items()}
+            for side in (signature.inputs, signature.outputs)
+        )
+        for name, signature in SIGNATURES.items()
+    }
+    assert told == asked
 
 
 def test_the_pages_javascript_is_about_ten_lines():
