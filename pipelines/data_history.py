@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -116,17 +117,23 @@ def find(workspace: Workspace, name: str) -> Version:
 def pictures(workspace: Workspace, version: Version) -> Iterator[Row]:
     """The manifest of a version, from DVC's cache or a remote; without what was forgotten since.
 
-    Raises BadInput where neither has it.
+    Raises BadInput where neither has it, VersioningFailed where that can't be known.
     """
     versions.ensure_store(workspace)
     md5 = forgotten.successor(forgotten.read(workspace), version.md5)
+    failed = []
     with Repo(os.fspath(workspace.root)) as repo:
-        for remote in (None, versions.STORE, "sample"):
-            with contextlib.suppress(DvcException, VersioningFailed):
+        remotes = [name for name in (versions.STORE, "sample") if name in repo.config["remote"]]
+        for remote in (None, *remotes):
+            try:
                 odb = repo.cloud.get_remote_odb(remote, "data") if remote else repo.cache.local
-                oid = Store(remote or CACHE, odb, False).manifest_of(f"{md5}.dir")
+                oid = Store(f"remote {remote}" if remote else CACHE, odb, False).manifest_of(f"{md5}.dir")
                 if oid and odb.exists(oid):
                     return _rows(odb.fs, odb.oid_to_path(oid))
+            except (DvcException, VersioningFailed) as error:
+                failed.append(str(error))
+    if failed:
+        raise VersioningFailed(f"the pictures of data version {version.md5[:12]} can't be read: {'; '.join(failed)}")
     raise BadInput(
         f"the pictures of data version {version.md5[:12]} are neither in DVC's cache nor in the remotes "
         f"{versions.STORE} and sample: push them from where they were made (`dvc push -r store data.dvc`)"
@@ -228,7 +235,9 @@ def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
     """
     before: Iterable[Row] = ()  # everything is new in the first version
     for last in log(workspace, 1):
-        with contextlib.suppress(BadInput):  # an old version that nobody pushed: the new one is committed all the same
+        with contextlib.suppress(
+            BadInput, VersioningFailed
+        ):  # an old version that nobody pushed: the new one is committed all the same
             before = pictures(workspace, last)
     try:
         counts = _counts(before, workspace)
@@ -251,16 +260,33 @@ def tag(workspace: Workspace, md5: str, commit: str) -> None:
 
 
 def checkout(workspace: Workspace, version: Version) -> versions.DataVersion:
-    """Bring data.dvc and data/ to a version, without what was forgotten since; git's HEAD stays where it is."""
+    """Bring data.dvc and data/ to a version, without what was forgotten since; git's HEAD stays where it is.
+
+    Raises BadInput or VersioningFailed where that can't be; data.dvc says then what it said before.
+    """
+    path = workspace.root / "data.dvc"
+    before = path.read_text() if path.is_file() else None
     said = versions.committed(workspace, version.commit)
-    assert said is not None, "log names commits that have a data.dvc"
-    part = workspace.root / "data.dvc.part"
-    part.write_text(said)
-    part.replace(workspace.root / "data.dvc")
-    versions.pull_data(workspace)
+    assert said is not None, "a version's commit has a data.dvc"
+    _write(path, said)
+    try:
+        versions.pull_data(workspace)
+    except (BadInput, VersioningFailed):
+        _write(path, before)
+        raise
     found = versions.read_version(workspace)
     assert found is not None, "pull_data refuses a workspace without data.dvc"
     return found
+
+
+def _write(path: Path, text: str | None) -> None:
+    """Replace a file whole; None: there was none."""
+    if text is None:
+        path.unlink(missing_ok=True)
+        return
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _version(workspace: Workspace, commit: str, at: str, message: str) -> Version:

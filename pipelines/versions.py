@@ -16,9 +16,13 @@ from training.errors import BadInput
 STORE = "store"
 """The DVC remote that flows push to. Never `sample`, whose folder is committed."""
 
+_ERROR = "ERROR: "
+_MISSING = ("Checkout failed for following targets", "remote 'sample' doesn't exist")
+"""DVC's words for files that are not there."""
+
 
 class VersioningFailed(RuntimeError):
-    """DVC or git refused; the message has its last line."""
+    """DVC or git refused; the message has what it said."""
 
     exit_code = 1
 
@@ -58,7 +62,7 @@ def parse_version(text: str) -> DataVersion:
 def add_data(workspace: Workspace) -> DataVersion:
     """Bring data/ into DVC's cache and write data.dvc. The same pictures give the same data.dvc."""
     ensure_store(workspace)
-    _dvc(workspace, "add", "--quiet", "data")
+    _dvc(workspace, "add", "data")
     version = read_version(workspace)
     assert version is not None, "dvc add writes data.dvc"
     return version
@@ -68,7 +72,7 @@ def pull_data(workspace: Workspace) -> None:
     """Bring data/ to what data.dvc says, from the store, else from the committed remote.
 
     Where pictures of that version were forgotten, data.dvc and data/ become the version without them. Raises BadInput
-    where neither remote has it.
+    where neither remote has it, VersioningFailed where DVC says anything else.
     """
     version = read_version(workspace)
     if version is None:
@@ -83,29 +87,30 @@ def pull_data(workspace: Workspace) -> None:
         (workspace.root / "data.dvc").write_text(f"outs:\n- md5: {after}.dir\n  hash: md5\n  path: data\n")
     _pull(workspace, version)
     if after != version.md5:
-        _dvc(workspace, "add", "--quiet", "data")  # files and bytes of data.dvc
+        _dvc(workspace, "add", "data")  # files and bytes of data.dvc
 
 
 def _pull(workspace: Workspace, version: DataVersion) -> None:
-    try:
-        _dvc(workspace, "checkout", "--quiet", "data.dvc")
-    except VersioningFailed:
-        for remote in (STORE, "sample"):
-            try:
-                _dvc(workspace, "pull", "--quiet", "-r", remote, "data.dvc")
-                return
-            except VersioningFailed:
-                continue
-        raise BadInput(
-            f"the data of data.dvc ({version}) is neither in DVC's cache nor in the remotes {STORE} and sample: "
-            "push it from where it was made (`dvc push -r store data.dvc`), or run `photoproof ingest`"
-        ) from None
+    failed = []
+    for words in (["checkout"], ["pull", "-r", STORE], ["pull", "-r", "sample"]):
+        try:
+            _dvc(workspace, *words, "data.dvc")
+            return
+        except VersioningFailed as error:
+            failed.append(error)
+    for error in failed:
+        if not any(words in str(error) for words in _MISSING):
+            raise VersioningFailed(f"data/ can't be brought to data.dvc ({version}): {error}") from error
+    raise BadInput(
+        f"the data of data.dvc ({version}) is neither in DVC's cache nor in the remotes {STORE} and sample: "
+        "push it from where it was made (`dvc push -r store data.dvc`), or run `photoproof ingest`"
+    )
 
 
 def push_data(workspace: Workspace) -> None:
     """Push the data of data.dvc to the store."""
     ensure_store(workspace)
-    _dvc(workspace, "push", "--quiet", "-r", STORE, "data.dvc")
+    _dvc(workspace, "push", "-r", STORE, "data.dvc")
 
 
 def ensure_store(workspace: Workspace) -> None:
@@ -162,7 +167,15 @@ def _dvc(workspace: Workspace, *words: str) -> str:
 def _run(command: list[str], cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         what = " ".join(command[2:] if command[1] == "-m" else command)
-        raise VersioningFailed(f"{what}: {said[-1].strip() if said else f'ended with {done.returncode}'}")
+        raise VersioningFailed(f"{what}: {_reason(done.stderr or done.stdout) or f'ended with {done.returncode}'}")
     return done.stdout
+
+
+def _reason(said: str) -> str:
+    """DVC's first error, with the file that it names in the line after, or git's last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith(_ERROR):
+            return f"{line.removeprefix(_ERROR)} {after if after.startswith('/') else ''}".rstrip()
+    return lines[-1] if lines else ""

@@ -104,6 +104,30 @@ def test_a_version_comes_back_and_the_next_commit_is_of_it(two: Workspace) -> No
     assert version.md5 == oldest.md5
 
 
+def test_a_checkout_that_would_lose_a_file_says_so_and_leaves_data_dvc(two: Workspace) -> None:
+    newest, oldest = data_history.log(two)
+    (two.data / "originals/b-4.jpg").write_text("written before `dvc add` was killed")
+    with pytest.raises(versions.VersioningFailed, match=r"Can't remove the following unsaved files .*/b-4\.jpg$"):
+        data_history.checkout(two, oldest)
+    there = versions.read_version(two)
+    assert there is not None
+    assert there.md5 == newest.md5
+    assert (two.data / "originals/b-4.jpg").is_file()
+
+
+def test_a_remote_that_can_not_be_read_is_named_and_not_called_empty(two: Workspace) -> None:
+    newest = data_history.log(two)[0]
+    (two.root / "a-file").write_text("")
+    config = f"['remote \"store\"']\n    url = {two.root}/a-file/store\n"
+    (two.root / ".dvc/config.local").write_text(config)
+    shutil.rmtree(two.root / ".dvc/cache")
+    with pytest.raises(versions.VersioningFailed, match=r"can't be read: the DVC remote store .*a-file"):
+        data_history.pictures(two, newest)
+    shutil.rmtree(two.data)
+    with pytest.raises(versions.VersioningFailed, match=r"can't be brought to data.dvc .*a-file"):
+        versions.pull_data(two)
+
+
 def test_a_pushed_version_is_read_on_another_machine(two: Workspace, tmp_path: Path) -> None:
     versions.push_data(two)
     _, oldest = data_history.log(two)
