@@ -104,14 +104,12 @@ def find(workspace: Workspace, name: str) -> Version:
         raise BadInput(f"{name} begins more than one data version: {', '.join(md5[:16] for md5 in by_md5)}")
     if by_md5:
         return next(iter(by_md5.values()))
-    try:
-        commit = versions.git(workspace, "rev-list", "-1", name, "--", "data.dvc").strip()
-    except VersioningFailed:
-        commit = ""
-    found = next((one for one in known if one.commit == commit), None)
-    if found is None:
-        raise BadInput(f"there is no data version {name}: `photoproof data log` lists them")
-    return found
+    with contextlib.suppress(VersioningFailed):  # no revision, or one without data
+        if commit := versions.git(workspace, "rev-list", "-1", name, "--", "data.dvc").strip():
+            said = versions.git(workspace, "show", "--no-patch", f"--format={_FIELDS}", commit)
+            _, at, message, _ = said.split("\0")
+            return _version(workspace, commit, at, message)
+    raise BadInput(f"there is no data version {name}: `photoproof data log` lists them")
 
 
 def pictures(workspace: Workspace, version: Version) -> Iterator[Row]:

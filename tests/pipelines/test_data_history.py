@@ -1,6 +1,7 @@
 import datetime
 import json
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,11 @@ def write_data(workspace: Workspace, originals: dict[str, str], photos: dict[str
         if str(file.relative_to(workspace.data)) not in kept:
             file.unlink()
     write_manifest(pa.Table.from_pylist(rows, SCHEMA), workspace.data / "manifest.parquet")
+
+
+def git(root: Path, *words: str) -> None:
+    who = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *who, *words], cwd=root, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,19 @@ def test_versions_are_found_by_md5_and_by_revision(made: Workspace) -> None:
     assert data_history.find(made, "HEAD~1") == oldest
     with pytest.raises(BadInput, match="photoproof data log"):
         data_history.find(made, "nothing")
+
+
+def test_a_version_of_another_branch_is_found_by_its_tag_and_by_revision(two: Workspace) -> None:
+    newest, oldest = data_history.log(two)
+    git(two.root, "branch", "theirs")
+    git(two.root, "checkout", "--quiet", "-B", "main", "HEAD~1")
+    assert data_history.log(two) == [oldest]
+    assert data_history.find(two, "theirs") == newest
+    assert data_history.find(two, f"data-{newest.md5[:12]}") == newest
+    git(two.root, "rm", "--quiet", "--cached", "data.dvc")
+    git(two.root, "commit", "--quiet", "-m", "No data")
+    with pytest.raises(BadInput, match="no data version HEAD"):
+        data_history.find(two, "HEAD")
 
 
 def test_the_difference_says_what_came_went_and_was_relabelled(made: Workspace) -> None:
