@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -159,6 +160,35 @@ def test_a_file_open_as_text_is_refused(tmp_path):
     (tmp_path / "a").write_text("text")
     with (tmp_path / "a").open() as file, pytest.raises(InvalidImage, match="not open in binary mode"):
         prepare(file)  # type: ignore[arg-type]
+
+
+def test_a_file_that_was_read_before_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(good("JPEG"))
+    with (tmp_path / "a.jpg").open("rb") as file:
+        first = prepare(file)
+        with pytest.raises(InvalidImage, match=r"read before: `file\.seek\(0\)`"):
+            prepare(file)
+        file.seek(0)
+        assert prepare(file).sha256 == first.sha256
+
+
+def test_an_asynchronous_file_is_refused_with_the_way_out():
+    """Such as FastAPI's UploadFile; no warning of a coroutine that nobody awaited."""
+
+    class Upload:
+        async def read(self, size: int = -1) -> bytes:
+            return good("JPEG")
+
+    with pytest.raises(InvalidImage, match=r"`await file\.read\(\)`"):
+        prepare(Upload())  # type: ignore[arg-type]
+
+
+def test_eight_bits_in_a_pil_image_of_32_are_refused_and_not_made_black():
+    eight = np.arange(64 * 64, dtype=np.int32).reshape(64, 64) % 256
+    with pytest.raises(InvalidImage, match="mode I with no value above 255"):
+        prepare(Image.fromarray(eight))
+    sixteen = Image.open(io.BytesIO(prepare(Image.fromarray(eight * 256)).image_bytes))
+    assert np.array_equal(np.asarray(sixteen), eight)
 
 
 def test_a_path_names_itself_in_the_error(tmp_path):

@@ -25,7 +25,7 @@ from photoproof.errors import (
 )
 from photoproof.identical import copy_reason
 from photoproof.pictures import PreparedPicture
-from photoproof.signatures import missing
+from photoproof.signatures import SIGNATURES, missing
 from photoproof.verdict import Embedding, ServerStatus, Verdict, decide
 
 Result = TypeVar("Result")
@@ -117,15 +117,11 @@ def _predict(
         raise reason from refused
     assert isinstance(answer, Predicted)
     rows = len(next(iter(inputs.values())))
-    wanted = _OUTPUTS[signature]
+    wanted = tuple(SIGNATURES[signature].outputs)
     if any(name not in answer.outputs or answer.outputs[name].shape[:1] != (rows,) for name in wanted):
         reason = yield from _reason(asked, signature, Refused("DATA_LOSS", _lacking(answer, wanted)), embedding)
         raise reason
     return answer
-
-
-_SCORES = ("similarity", "distance", "probability", "accept_at", "reject_at", "decoded", "model_id")
-_OUTPUTS = {"verify": _SCORES, "compare": _SCORES, "encode": ("embedding", "decoded", "model_id")}
 
 
 def _lacking(answer: Predicted, wanted: tuple[str, ...]) -> str:

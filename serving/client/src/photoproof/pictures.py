@@ -10,6 +10,7 @@ than a model needs, so that the longer side has at most 1,024 pixels.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import os
 import threading
@@ -102,7 +103,11 @@ def _loaded(image: Image.Image) -> int:
     """Decodes a PIL image; its EXIF orientation. It may be in several pairs, and Pillow does neither thread-safely."""
     with _LOADING[id(image) % len(_LOADING)]:
         load(image, "PIL image")
-        return orientation(image, "PIL")
+        turn = orientation(image, "PIL")
+    deepest = image.getextrema()[1] if image.mode == "I" else None
+    if isinstance(deepest, int | float) and deepest <= 255:  # as 16 bits it would be black
+        raise InvalidImage("is a PIL image in mode I with no value above 255: give it in mode L if it has 8 bits")
+    return turn
 
 
 def _prepare(image: Image.Image, source_format: str, turn: int, source: bytes | None) -> PreparedPicture:
@@ -140,6 +145,12 @@ def _read(picture: object) -> bytes:
         raise InvalidImage("is a folder") from error
     except (OSError, ValueError) as error:
         raise InvalidImage(f"can't be read: {error}") from error
+    if inspect.isawaitable(image_bytes):
+        if inspect.iscoroutine(image_bytes):
+            image_bytes.close()
+        raise InvalidImage("the file is an asynchronous one: give the bytes, `await file.read()`")
+    if image_bytes == b"" and not isinstance(picture, str | os.PathLike):
+        raise InvalidImage("the file is empty or was read before: `file.seek(0)` lets it be read again")
     if not isinstance(image_bytes, bytes):
         raise InvalidImage("the file is not open in binary mode")
     return image_bytes
