@@ -221,9 +221,12 @@ def summary(counts: Counts) -> str:
         f"{changed:,} changed" if changed else "",
         f"{relabelled:,} relabelled" if relabelled else "",
     ]
+    return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({_holds(counts)})"
+
+
+def _holds(counts: Counts) -> str:
     products, photos = (counts["new", role] + counts["kept", role] for role in ("original", "photo"))
-    holds = f"{counted(products, 'product')}, {counted(photos, 'photo')}"
-    return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({holds})"
+    return f"{counted(products, 'product')}, {counted(photos, 'photo')}"
 
 
 def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
@@ -231,17 +234,12 @@ def commit(workspace: Workspace, version: versions.DataVersion) -> str | None:
 
     `version` is that of data/ as it is now.
     """
-    before: Iterable[Row] = ()  # everything is new in the first version
-    for last in log(workspace, 1):
-        with contextlib.suppress(
-            BadInput, VersioningFailed
-        ):  # an old version that nobody pushed: the new one is committed all the same
-            before = pictures(workspace, last)
+    last = next(iter(log(workspace, 1)), None)
     try:
-        counts = _counts(before, workspace)
-    except (BadInput, VersioningFailed):  # read in part: the same, unless it is the new one that can't be read
-        counts = _counts((), workspace)
-    made = versions.commit(workspace, ["data.dvc"], f"Data version {version.md5[:12]}: {summary(counts)}")
+        said = summary(_counts(pictures(workspace, last) if last else (), workspace))
+    except (BadInput, VersioningFailed):  # of an old version that nobody pushed, or of the new one: that is told here
+        said = f"what changed is not known ({_holds(_counts((), workspace))})"
+    made = versions.commit(workspace, ["data.dvc"], f"Data version {version.md5[:12]}: {said}")
     if made:
         tag(workspace, version.md5, made)
     return made
