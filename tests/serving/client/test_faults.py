@@ -27,8 +27,11 @@ SCHEMES = ["grpc", "http"]
 
 
 @contextmanager
-def raw_server(answer: bytes | None, trickle: bool = False):
-    """A socket that answers every connection with the same bytes, or with nothing ever (None); yields its port."""
+def raw_server(answer: bytes | list[bytes] | None, pause: float = 0.0):
+    """A socket that answers every connection with the same bytes, or with nothing ever (None); yields its port.
+
+    Of a list, each part comes after a pause in seconds.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     done = threading.Event()
     connections: list[socket.socket] = []
@@ -43,13 +46,13 @@ def raw_server(answer: bytes | None, trickle: bool = False):
             if answer is not None:
                 threading.Thread(target=talk, args=(connection, answer), daemon=True).start()
 
-    def talk(connection: socket.socket, words: bytes) -> None:
+    def talk(connection: socket.socket, words: bytes | list[bytes]) -> None:
         try:
             connection.recv(65536)
-            for part in [words[i : i + 1] for i in range(len(words))] if trickle else [words]:
-                connection.sendall(part)
-                if trickle and done.wait(0.02):
+            for part in words if isinstance(words, list) else [words]:
+                if done.wait(pause):
                     return
+                connection.sendall(part)
             connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass
@@ -121,12 +124,22 @@ def test_a_server_that_hangs_is_deadline_exceeded_in_asyncio_too(scheme, pair):
 
 
 def test_an_answer_that_trickles_in_ends_with_the_deadline(pair):
-    words = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 1000
-    with raw_server(words, trickle=True) as port, Verifier(f"http://127.0.0.1:{port}", timeout=2) as verifier:
+    words = [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", *[b"x"] * 1000]
+    with raw_server(words, 0.02) as port, Verifier(f"http://127.0.0.1:{port}", timeout=1) as verifier:
         start = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             verifier.verify(*pair)
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 3
+
+
+def test_the_steps_of_a_call_over_rest_share_its_time(pair):
+    """The headers take most of it, so that little is left for the body."""
+    words = [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", b"x"]
+    with raw_server(words, 1.4) as port, Verifier(f"http://127.0.0.1:{port}", timeout=2) as verifier:
+        start = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            verifier.verify(*pair)
+        assert 1.9 < time.monotonic() - start < 2.6
 
 
 RUBBISH = {

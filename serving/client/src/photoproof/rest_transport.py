@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -23,15 +24,15 @@ class RestTransport:
         self._client = httpx.Client(**_settings(server))
 
     def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds; raises Refused."""
+        """The answer within `timeout` seconds, longer only where a server drips its headers; raises Refused."""
         end = time.monotonic() + timeout
         method, path, content = rest.encode(call)
         try:
-            with self._client.stream(method, path, content=content, timeout=timeout) as response:
+            with self._client.stream(method, path, content=content, extensions={"timeout": _Left(end)}) as response:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
-                    if time.monotonic() > end:  # httpx times each read, not all of them together
+                    if time.monotonic() > end:  # a step such as this one may take several reads
                         raise Refused("DEADLINE_EXCEEDED", "the answer came too slowly")
                     _check_size(body)
                 return rest.decode(call, response.status_code, bytes(body))
@@ -41,6 +42,22 @@ class RestTransport:
     def close(self) -> None:
         """Closes all connections."""
         self._client.close()
+
+
+class _Left(Mapping[str, float]):
+    """The timeouts of one call, which httpx looks up at each step: what is left until `end`, for all steps together."""
+
+    def __init__(self, end: float):
+        self._end = end
+
+    def __getitem__(self, step: str) -> float:
+        return max(0.001, self._end - time.monotonic())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("connect", "read", "write", "pool"))
+
+    def __len__(self) -> int:
+        return 4
 
 
 class AsyncRestTransport:
