@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from scipy.stats import beta
 from sqlalchemy.engine import Connection, Engine
 
-from pipelines.database import audits, decisions, photos, snapshot, verdicts
+from pipelines.database import about_present, audits, decisions, photos, snapshot, verdicts
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,17 @@ def _rates(
     model_id: str, rows: Sequence[Mapping[str, Any]], false_accept: float, false_reject: float, confidence: float
 ) -> LiveRates:
     counts = {(genuine, outcome): 0 for genuine in (True, False) for outcome in ("match", "mismatch", "review")}
-    decided = before = 0
+    drawn = decided = before = 0
     for row in rows:
         genuine = _genuine(row)
         if genuine is not None:
             decided += 1
             counts[genuine, row["outcome"]] += 1
+        elif not row["present"]:
+            continue  # nobody can decide any more what the photo was then
         elif row["label_source"] is not None or row["decided_at"] is not None:
             before += 1
+        drawn += 1
 
     def rate(genuine: bool, outcome: str, stated: float) -> Rate:
         claims = sum(count for (which, _), count in counts.items() if which == genuine)
@@ -112,15 +115,13 @@ def _rates(
 
     version = next((row["model_version"] for row in rows if row["model_version"]), None)
     accepts, rejects = rate(False, "match", false_accept), rate(True, "mismatch", false_reject)
-    return LiveRates(model_id, version, len(rows), decided, before, accepts, rejects)
+    return LiveRates(model_id, version, drawn, decided, before, accepts, rejects)
 
 
 def _genuine(row: Mapping[str, Any]) -> bool | None:
     """Whether a person said, after the verdict, that the claim is right; None where nobody did."""
     claim = row["claimed_product_id"]
     if row["decided_at"] is not None and row["decided_at"] >= row["at"]:
-        if row["decided"] is None and row["decided_claim"] != claim:
-            return None  # another claim was called wrong
         return row["decided"] == claim
     # Another application may have written the truth itself.
     if row["decided_at"] is None and row["label_source"] == "person" and row["updated_at"] > row["at"]:
@@ -129,11 +130,16 @@ def _genuine(row: Mapping[str, Any]) -> bool | None:
 
 
 def _drawn(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Model -> its drawn verdicts, each with the photo's last decision."""
+    """Model -> its drawn verdicts, each with the last decision that says something of its claim and its bytes."""
+    says = decisions.alias()
     last = (
-        sa.select(sa.func.max(decisions.c.decision_id).label("decision_id")).group_by(decisions.c.photo_id).subquery()
+        sa.select(sa.func.max(says.c.decision_id))
+        .where(says.c.photo_id == verdicts.c.photo_id, says.c.photo_sha256 == verdicts.c.photo_sha256)
+        .where(says.c.product_id.is_not(None) | (says.c.claimed_product_id == verdicts.c.claimed_product_id))
+        .correlate(verdicts)
+        .scalar_subquery()
     )
-    newest = sa.select(decisions).join(last, last.c.decision_id == decisions.c.decision_id).subquery()
+    same_bytes = (photos.c.photo_id == verdicts.c.photo_id) & (photos.c.sha256 == verdicts.c.photo_sha256)
     asked = (
         sa.select(
             verdicts.c.model_id,
@@ -144,13 +150,13 @@ def _drawn(connection: Connection) -> dict[str, list[dict[str, Any]]]:
             photos.c.product_id.label("truth"),
             photos.c.label_source,
             photos.c.updated_at,
-            newest.c.product_id.label("decided"),
-            newest.c.claimed_product_id.label("decided_claim"),
-            newest.c.at.label("decided_at"),
+            sa.func.coalesce(about_present(verdicts), sa.false()).label("present"),
+            decisions.c.product_id.label("decided"),
+            decisions.c.at.label("decided_at"),
         )
         .join(audits, audits.c.verdict_id == verdicts.c.verdict_id)
-        .join(photos, photos.c.photo_id == verdicts.c.photo_id)
-        .outerjoin(newest, newest.c.photo_id == verdicts.c.photo_id)
+        .outerjoin(photos, same_bytes)
+        .outerjoin(decisions, decisions.c.decision_id == last)
         .where(audits.c.sampled)
         .order_by(verdicts.c.verdict_id.desc())
     )

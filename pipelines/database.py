@@ -203,6 +203,7 @@ decisions = sa.Table(
     sa.Column("claimed_product_id", sa.Text),
     sa.Column("who", sa.Text, nullable=False),
     _written("at"),
+    sa.Column("photo_sha256", sa.Text),  # what the photo was then
 )
 
 forgotten = sa.Table(
@@ -252,7 +253,7 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def about_present(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Whether a row of `verdicts` or `audits` is about the claim and the bytes that its photo has now."""
+    """Whether a row of `verdicts`, `audits` or `decisions` is about the claim and the bytes that its photo has now."""
     return (
         (table.c.photo_id == photos.c.photo_id)
         & (table.c.claimed_product_id == photos.c.claimed_product_id)

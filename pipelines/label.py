@@ -79,8 +79,11 @@ def read_decisions(path: Path) -> list[Decision]:
 
 
 def waiting(engine: Engine) -> Iterator[Waiting]:
-    """Photos that wait for a person, each once, in the order of their ids: those drawn, reviews and copies."""
-    decided = sa.exists().where(decisions.c.photo_id == audits.c.photo_id)
+    """Photos that wait for a person, each once, in the order of their ids: those drawn, reviews and copies.
+
+    A decision holds for the claim and the bytes that it was about.
+    """
+    decided = sa.exists().where(about_present(decisions))
     by_person = photos.c.label_source.is_not_distinct_from("person")
     asked = (
         sa.select(audits)
@@ -101,7 +104,7 @@ def waiting(engine: Engine) -> Iterator[Waiting]:
 
 def _label(connection: Connection, one: Decision, who: str) -> None:
     here = photos.c.photo_id == one.photo_id
-    columns = (photos.c.claimed_product_id, photos.c.product_id)
+    columns = (photos.c.claimed_product_id, photos.c.product_id, photos.c.sha256)
     photo = connection.execute(sa.select(*columns).where(here).with_for_update()).first()
     if photo is None:
         raise BadInput(f"{one.where}the product database has no photo {one.photo_id!r}")
@@ -118,4 +121,4 @@ def _label(connection: Connection, one: Decision, who: str) -> None:
     if truth is not None:
         connection.execute(sa.update(photos).where(here).values(truth))
     row = {"photo_id": one.photo_id, "product_id": one.product_id, "claimed_product_id": photo.claimed_product_id}
-    connection.execute(sa.insert(decisions).values(row | {"who": who}))
+    connection.execute(sa.insert(decisions).values(row | {"photo_sha256": photo.sha256, "who": who}))

@@ -21,10 +21,18 @@ def judged(engine: Engine, photo_id: str, outcome: str, sampled: bool = True, tr
     if truth:
         photo |= {"product_id": truth, "label_source": "import"}
     photo["updated_at"] = LONG_AGO - timedelta(hours=1)
-    both = {"photo_id": photo_id, "claimed_product_id": "p", "model_id": "m", "photo_sha256": "x"}
-    both |= {"original_sha256": "o", "at": LONG_AGO}
     with transaction(engine) as connection:
         connection.execute(sa.insert(photos).values(photo))
+    drawn(engine, photo_id, "p", "x", outcome, LONG_AGO, sampled)
+
+
+def drawn(
+    engine: Engine, photo_id: str, claim: str, sha256: str, outcome: str, at: datetime, sampled: bool = True
+) -> None:
+    """A verdict of model m."""
+    both = {"photo_id": photo_id, "claimed_product_id": claim, "model_id": "m", "photo_sha256": sha256}
+    both |= {"original_sha256": "o", "at": at}
+    with transaction(engine) as connection:
         adding = sa.insert(verdicts).values(both | {"outcome": outcome, "model_version": 3})
         verdict_id = connection.scalar(adding.returning(verdicts.c.verdict_id))
         more = {"state": "verified", "sampled": sampled, "verdict_id": verdict_id}
@@ -88,6 +96,45 @@ def test_a_second_decision_replaces_the_first(catalogued):
     label(catalogued, [Decision("a", "p")])
     found = rates(catalogued)
     assert (found.false_accept.claims, found.false_reject.claims) == (0, 1)
+
+
+@pytest.mark.parametrize(("claim", "sha256"), [("q", "x"), ("q", "y"), ("p", "y")])
+def test_a_decision_is_about_the_claim_and_the_bytes_that_it_was_made_for(catalogued, claim, sha256):
+    judged(catalogued, "a", "match")
+    label(catalogued, [Decision("a", None)])
+    before = rates(catalogued)
+    assert (before.false_accept.errors, before.false_accept.claims) == (1, 1)
+    with transaction(catalogued) as connection:
+        now = {"claimed_product_id": claim, "sha256": sha256}
+        connection.execute(sa.update(photos).values(now))
+    drawn(catalogued, "a", claim, sha256, "match", datetime.now(UTC))
+    found = rates(catalogued)
+    assert (found.drawn, found.decided, found.false_accept) == (2, 1, before.false_accept)
+    label(catalogued, [Decision("a", None)])
+    found = rates(catalogued)
+    assert (found.drawn, found.decided, found.false_accept.errors, found.false_accept.claims) == (2, 2, 2, 2)
+
+
+def test_a_truth_of_new_bytes_says_nothing_of_a_verdict_about_the_old_ones(catalogued):
+    judged(catalogued, "a", "match")
+    label(catalogued, [Decision("a", "p")])
+    before = rates(catalogued)
+    with transaction(catalogued) as connection:
+        now = {"claimed_product_id": "q", "sha256": "y", "product_id": None, "label_source": None}
+        connection.execute(sa.update(photos).values(now))
+    drawn(catalogued, "a", "q", "y", "match", datetime.now(UTC))
+    label(catalogued, [Decision("a", "q")])
+    found = rates(catalogued)
+    assert (found.decided, found.false_accept.claims, found.false_reject.claims) == (2, 0, 2)
+    assert before.false_reject.claims == 1
+
+
+def test_a_drawn_verdict_on_what_a_photo_no_longer_is_can_not_be_decided_and_is_not_counted(catalogued):
+    judged(catalogued, "a", "match")
+    with transaction(catalogued) as connection:
+        connection.execute(sa.update(photos).values(sha256="y", product_id="q", label_source="person"))
+    found = rates(catalogued)
+    assert (found.drawn, found.decided, found.known_before) == (0, 0, 0)
 
 
 def test_a_stated_rate_outside_the_interval_is_a_warning(catalogued):

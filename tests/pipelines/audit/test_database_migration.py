@@ -32,7 +32,13 @@ CREATE TABLE audits (
     FOREIGN KEY(photo_id) REFERENCES photos (photo_id) ON DELETE CASCADE,
     UNIQUE (verdict_id),
     FOREIGN KEY(verdict_id) REFERENCES verdicts (verdict_id) ON DELETE CASCADE
-)
+);
+CREATE TABLE decisions (
+    decision_id {serial} NOT NULL, photo_id TEXT NOT NULL, product_id TEXT, claimed_product_id TEXT, who TEXT NOT NULL,
+    at {time} DEFAULT {now} NOT NULL, PRIMARY KEY (decision_id),
+    FOREIGN KEY(photo_id) REFERENCES photos (photo_id) ON DELETE CASCADE
+);
+CREATE INDEX ix_decisions_photo_id ON decisions (photo_id)
 """
 SQLITE = {"serial": "INTEGER", "double": "DOUBLE", "time": "DATETIME", "now": "CURRENT_TIMESTAMP"}
 POSTGRESQL = {
@@ -41,7 +47,8 @@ POSTGRESQL = {
     "time": "TIMESTAMP WITH TIME ZONE",
     "now": "now()",
 }
-CHANGED = (audits, verdicts)
+AUDITED = datetime(2026, 3, 1, 9, 30, 0, 5, UTC)
+CHANGED = (audits, decisions, verdicts)
 
 
 def described(engine: Engine) -> dict[str, object]:
@@ -70,12 +77,12 @@ def rows(engine: Engine, table: sa.Table) -> list[dict]:
 
 def verdict_of(photo_id: str, **more: object) -> dict[str, object]:
     row = {"photo_id": photo_id, "claimed_product_id": "p", "outcome": "match", "model_id": "m", "probability": 0.25}
-    return row | {"original_sha256": "o", "photo_sha256": photo_id, "at": datetime(2026, 3, 1, 9, 30, 0, 5, UTC)} | more
+    return row | {"original_sha256": "o", "photo_sha256": photo_id, "at": AUDITED} | more
 
 
 @pytest.fixture
 def older(engine: Engine) -> Engine:
-    """An older database: photo a is verified, b identical, c refused."""
+    """An older database: photo a is verified and decided, b identical, c refused."""
     ddl = OLDER.format(**(SQLITE if engine.dialect.name == "sqlite" else POSTGRESQL))
     with transaction(engine) as connection:
         for table in CHANGED:
@@ -96,8 +103,9 @@ def older(engine: Engine) -> Engine:
             ("c", "m", "refused", None),
         ):
             row = {"photo_id": photo_id, "model_id": model_id, "state": state, "verdict_id": verdict_id}
-            row |= {"claimed_product_id": "p", "photo_sha256": photo_id, "sampled": photo_id == "a", "nearest": "[]"}
+            row |= {"claimed_product_id": "p", "photo_sha256": photo_id, "sampled": photo_id == "a", "at": AUDITED}
             connection.execute(sa.insert(audits).values(row))
+        connection.execute(sa.text("INSERT INTO decisions (photo_id, who) VALUES ('a', 'ada')"))
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT setval('verdicts_verdict_id_seq', 9)"))
     return engine
@@ -111,13 +119,28 @@ def fresh(engine: Engine) -> dict[str, object]:
 
 def test_an_older_database_keeps_its_rows_and_becomes_as_a_new_one(fresh, older, database_url):
     assert described(older) != fresh
-    before = {table.name: rows(older, table) for table in (*CHANGED, photos, products, decisions)}
+    kept = (audits, verdicts, photos, products)
+    before = {table.name: rows(older, table) for table in kept}
     engine = connect(database_url)
     assert described(engine) == fresh
-    assert {table.name: rows(engine, table) for table in (*CHANGED, photos, products, decisions)} == before
+    assert {table.name: rows(engine, table) for table in kept} == before
     assert len(before["verdicts"]) == 2 and len(before["audits"]) == 3
+    assert [(row["photo_id"], row["who"]) for row in rows(engine, decisions)] == [("a", "ada")]
     connect(database_url).dispose()
     assert rows(engine, audits) == before["audits"]
+    engine.dispose()
+
+
+def test_an_older_decision_is_about_the_bytes_that_were_audited_last_before_it(older, database_url):
+    with transaction(older) as connection:
+        connection.execute(sa.update(photos).values(sha256="another since"))
+        early = "INSERT INTO decisions (photo_id, who, at) VALUES ('a', 'bob', '2020-01-01 00:00:00')"
+        connection.execute(sa.text(early))
+        connection.execute(sa.text("INSERT INTO decisions (photo_id, who) VALUES ('b', 'eve')"))
+        connection.execute(sa.delete(audits).where(audits.c.photo_id == "b"))
+    engine = connect(database_url)
+    found = [(row["who"], row["photo_sha256"]) for row in rows(engine, decisions)]
+    assert found == [("ada", "a"), ("bob", "another since"), ("eve", "another since")]
     engine.dispose()
 
 

@@ -1,9 +1,10 @@
 """People's decisions become truths; a model's verdict never does."""
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from pipelines.database import audits, decisions, photos
+from pipelines.database import audits, decisions, photos, transaction, verdicts
 from pipelines.ingest import ingest
 from pipelines.label import Decision, label, read_decisions, waiting
 from training.errors import BadInput
@@ -99,6 +100,39 @@ def test_reviews_copies_and_drawn_verdicts_wait_until_a_person_decides(claimed):
     assert set(found.values()) >= {"identical", "sample"}
     label(claimed.engine, [Decision("copy", None), Decision("photo-1-1", "p1")])
     assert set(found) - set(whys(claimed.engine)) == {"copy", "photo-1-1"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"claimed_product_id": "p6"}, {"image_bytes": "another"}], ids=["another claim", "other bytes"]
+)
+def test_a_decided_photo_waits_again_when_its_claim_or_its_bytes_change(catalogue, change):
+    catalogue.add_photo("photo-18", "p1", catalogue.photo(1, 1))
+    catalogue.audit(sample_share=1.0)
+    label(catalogue.engine, [Decision("photo-18", None)])
+    assert whys(catalogue.engine) == {}
+    before = catalogue.rows(photos)[0]
+    now = change | ({"image_bytes": catalogue.photo(1, 2)} if "image_bytes" in change else {})
+    catalogue.change_photo("photo-18", **now)
+    assert whys(catalogue.engine) == {}, "nothing of it is audited yet"
+    catalogue.audit(sample_share=1.0)
+    (waits,) = waiting(catalogue.engine)
+    assert waits.claimed_product_id == catalogue.rows(photos)[0]["claimed_product_id"]
+    label(catalogue.engine, [Decision("photo-18", None)])
+    assert whys(catalogue.engine) == {}
+    catalogue.change_photo("photo-18", **{name: before[name] for name in change})
+    assert whys(catalogue.engine) == {}, "what it is again has been decided"
+
+
+def test_a_decided_photo_does_not_wait_again_for_the_next_model(catalogue):
+    catalogue.add_photo("photo-18", "p1", catalogue.photo(1, 1))
+    catalogue.audit(sample_share=1.0)
+    label(catalogue.engine, [Decision("photo-18", None)])
+    with transaction(catalogue.engine) as connection:  # the first verdict is as another model's
+        for table in (audits, verdicts):
+            connection.execute(sa.update(table).values(model_id="other"))
+    catalogue.audit(sample_share=1.0)
+    assert len(catalogue.rows(audits)) == 2
+    assert whys(catalogue.engine) == {}
 
 
 def test_without_a_draw_no_match_and_no_mismatch_waits(claimed):
