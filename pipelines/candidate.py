@@ -60,7 +60,7 @@ class Decision:
     champion: int | None = None
     """The champion that it was held against."""
     basis: str = ""
-    """What it depends on: the version, the champion of the time and the limits."""
+    """What it depends on: the version, the champion of the time and the limits; empty in a report alone."""
 
     @property
     def accepted(self) -> bool:
@@ -82,10 +82,32 @@ def decide(workspace: Workspace, registered: Registered) -> Decision:
     Raises BadInput for params.yaml, VersionNotFound, RegistryUnreachable.
     """
     limits = read_params(workspace.params).candidate
-    version = registered.version
-    tags = registry.tags_of(workspace, version)
-    champion = alias = registry.versions_by_alias(workspace).get(CHAMPION)
-    rules, notes = floors(tags, limits)
+    version, aliases = registered.version, registry.versions_by_alias(workspace)
+    decision = _judged(workspace, registered, aliases, limits)
+    decision = dataclasses.replace(decision, basis=_basis(registered, aliases.get(CHAMPION), limits))
+    outcome = {"candidate": decision.standing, "candidate_reason": str(decision)[:5000]}
+    registry.set_tags(workspace, version, outcome | {"candidate_beside": str(decision.champion or "")})
+    if decision.accepted and registry.versions_by_alias(workspace).get(CHAMPION) != version:
+        registry.promote(workspace, version, CHALLENGER)
+    report = write_report(workspace, decision, registry.all_versions(workspace))
+    registry.describe(workspace, version, report)
+    return decision
+
+
+def report(workspace: Workspace, registered: Registered) -> Decision:
+    """What would be decided about a version now, with its report in reports/candidate/. In MLflow nothing changes.
+
+    Raises BadInput for params.yaml, VersionNotFound, RegistryUnreachable.
+    """
+    limits = read_params(workspace.params).candidate
+    decision = _judged(workspace, registered, registry.versions_by_alias(workspace), limits)
+    write_report(workspace, decision, registry.all_versions(workspace))
+    return decision
+
+
+def _judged(workspace: Workspace, registered: Registered, aliases: Mapping[str, int], limits: Candidate) -> Decision:
+    version, champion = registered.version, aliases.get(CHAMPION)
+    rules, notes = floors(registry.tags_of(workspace, version), limits)
     with tempfile.TemporaryDirectory() as folder, hushed():
         mine = registry.download(workspace, version, Path(folder, "mine"))
         rules.append(golden(mine))
@@ -95,18 +117,12 @@ def decide(workspace: Workspace, registered: Registered) -> Decision:
         else:
             found, better = beside(workspace, version, champion, Path(folder), limits)
             rules += found
-    basis = _basis(registered, alias, limits)
     standing = FIRST if champion is None else BETTER if better else AS_GOOD
     if not all(rule.passed for rule in rules):
         standing = REFUSED
-    decision = Decision(version, registered.model_id, standing, rules, notes, champion, basis)
-    outcome = {"candidate": standing, "candidate_reason": str(decision)[:5000]}
-    registry.set_tags(workspace, version, outcome | {"candidate_beside": str(champion or "")})
-    if decision.accepted and registry.versions_by_alias(workspace).get(CHAMPION) != version:
-        registry.promote(workspace, version, CHALLENGER)
-    report = write_report(workspace, decision, registry.all_versions(workspace))
-    registry.describe(workspace, version, report)
-    return decision
+        if aliases.get(CHALLENGER) == version:
+            notes.append("It keeps the alias `challenger`, which it has had: move or delete that by hand.")
+    return Decision(version, registered.model_id, standing, rules, notes, champion)
 
 
 def known(workspace: Workspace, registered: Registered) -> Decision | None:

@@ -15,15 +15,15 @@ def candidate(
     version: Annotated[int | None, typer.Argument(help="A version in MLflow; by default the newest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
-    """Decide again whether a version may challenge the champion, and write the report to reports/candidate/."""
+    """Make the report on a version again, beside today's champion, in reports/candidate/; no alias or tag changes."""
     from pipelines import registry
     from pipelines.candidate import as_json as to_json
-    from pipelines.candidate import decide
+    from pipelines.candidate import report
 
     workspace = Workspace.here()
-    decision = decide(workspace, registry.find(workspace, version))
-    report = workspace.reports / "candidate" / "decision.md"
-    typer.echo(to_json(decision) if as_json else report.read_text().rstrip())
+    decision = report(workspace, registry.find(workspace, version))
+    page = workspace.reports / "candidate" / "decision.md"
+    typer.echo(to_json(decision) if as_json else page.read_text().rstrip())
 
 
 def promote(

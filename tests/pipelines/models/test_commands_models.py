@@ -26,12 +26,13 @@ def test_serving_before_anything_is_deployed_is_one_line_and_exit_code_2(workspa
     ]
 
 
-def test_candidate_decides_about_the_newest_version(register, workspace, capsys):
+def test_candidate_reports_on_the_newest_version_and_moves_nothing(register, workspace, capsys):
     register("m-one", auc=0.5)
     register("m-two")
     models.candidate(as_json=True)
     decision = json.loads(capsys.readouterr().out)
     assert (decision["version"], decision["accepted"]) == (2, True)
+    assert registry.versions_by_alias(workspace) == {}
 
 
 def test_candidate_can_be_asked_about_any_version(register, workspace, capsys):

@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 
 from pipelines import registry
-from pipelines.candidate import decide, known
+from pipelines.candidate import decide, known, report
 
 
 def test_a_good_first_version_becomes_the_challenger(register, workspace):
@@ -107,3 +107,21 @@ def test_a_decision_holds_until_the_champion_or_the_limits_are_others(register, 
     decide(workspace, registered)
     (workspace.root / "params.yaml").write_text("candidate: {min_auc: 0.99}\n")
     assert known(workspace, registered) is None
+
+
+def test_a_report_changes_nothing_in_mlflow_and_is_no_decision(register, workspace):
+    registered = register("m-one")
+    tags = registry.tags_of(workspace, 1)
+    assert report(workspace, registered).accepted
+    assert "product-encoder version 1: first" in (workspace.reports / "candidate" / "decision.md").read_text()
+    assert (registry.versions_by_alias(workspace), registry.tags_of(workspace, 1)) == ({}, tags)
+    assert known(workspace, registered) is None
+
+
+def test_a_challenger_that_is_refused_anew_keeps_its_alias_and_the_report_says_so(register, workspace):
+    registered = register("m-one")
+    decide(workspace, registered)
+    (workspace.root / "params.yaml").write_text("candidate: {min_auc: 0.99}\n")
+    assert not decide(workspace, registered).accepted
+    assert registry.versions_by_alias(workspace) == {"challenger": 1}
+    assert "keeps the alias `challenger`" in (workspace.reports / "candidate" / "decision.md").read_text()
