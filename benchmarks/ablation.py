@@ -2,8 +2,9 @@
 
     python -m benchmarks.ablation --workspace .photoproof/grocery --seeds 1 2 [--rows "as set" "no reconstruction"]
 
-Each row and seed has a folder under .photoproof/ablation/ in the workspace, and is not trained again where the folder
-holds its result. The table goes to reports/ablation.md. A row that fails stays in it, with its reason.
+Each row and seed has a folder under .photoproof/ablation/DATA/ in the workspace (DATA: of the accepted pictures), and
+is not trained again where the folder holds its result. The table goes to reports/ablation.md. A row that fails stays in
+it, with its reason, and is tried again the next time.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from training.tracking import tracking_uri
 
 with hushed():  # it imports TensorFlow
     from training.autoencoder import FACTS
+    from training.batches import ACCEPTED
 
 ROWS = Path(__file__).with_name("ablation.yaml")
 FIRST = "as set"
@@ -78,7 +80,7 @@ def ablation(root: Path, seeds: list[int], names: list[str] | None) -> str:
     for name in names or []:
         if name not in rows:
             raise BadInput(f"{ROWS.name} has no row {name!r} for {base.train.encoder}: it has {', '.join(rows)}")
-    if not (root / "reports/validation/accepted.parquet").is_file():
+    if not (root / ACCEPTED).is_file():
         raise BadInput(f"{root} has no accepted pictures: run `photoproof retrain` there first")
     outcomes: dict[str, list[Outcome]] = {}
     for name in names or rows:
@@ -126,14 +128,19 @@ def _changed(params: Params, changes: dict[str, Any]) -> Params:
 
 def _run(root: Path, params: Params) -> Outcome:
     said = json.dumps(dataclasses.asdict(params), sort_keys=True)
-    folder = root / ".photoproof/ablation" / hashlib.sha256(said.encode()).hexdigest()[:12]
+    data = hashlib.sha256((root / ACCEPTED).read_bytes()).hexdigest()
+    folder = root / ".photoproof/ablation" / data[:12] / hashlib.sha256(said.encode()).hexdigest()[:12]
     result = folder / "result.json"
-    if not result.is_file():
-        _prepare(root, folder, params)
-        outcome = _trained_and_evaluated(root, folder, params)
-        result.write_text(json.dumps(dataclasses.asdict(outcome)) + "\n")
-    found = json.loads(result.read_text())
-    return Outcome(tuple(found["figures"]), found["minutes"], found["error"])
+    if result.is_file():
+        found = json.loads(result.read_text())
+        return Outcome(tuple(found["figures"]), found["minutes"])
+    _prepare(root, folder, params)
+    outcome = _trained_and_evaluated(root, folder, params)
+    if not outcome.error:
+        part = folder / "result.json.part"
+        part.write_text(json.dumps(dataclasses.asdict(outcome)) + "\n")
+        part.replace(result)
+    return outcome
 
 
 def _prepare(root: Path, folder: Path, params: Params) -> None:
@@ -143,7 +150,7 @@ def _prepare(root: Path, folder: Path, params: Params) -> None:
         (root / name).mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
             (folder / name).symlink_to(root / name)
-    for name in ("data.dvc", "reports/validation/accepted.parquet"):
+    for name in ("data.dvc", ACCEPTED):
         if (root / name).is_file():
             shutil.copyfile(root / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(dataclasses.asdict(params)))
@@ -152,9 +159,10 @@ def _prepare(root: Path, folder: Path, params: Params) -> None:
 def _trained_and_evaluated(root: Path, folder: Path, params: Params) -> Outcome:
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri(root)}
     minutes = float("nan")
-    there = _model_of(root, params)
+    there = _model_of(root, folder, params)
     if there:
-        shutil.copytree(there, folder / "models/autoencoder", dirs_exist_ok=True)
+        if there != folder / "models/autoencoder":  # its own, where evaluation failed
+            shutil.copytree(there, folder / "models/autoencoder", dirs_exist_ok=True)
         facts = json.loads((there / FACTS).read_text()) | {"train": dataclasses.asdict(params.train)}
         (folder / "models/autoencoder" / FACTS).write_text(json.dumps(facts))
     started = time.monotonic()
@@ -174,8 +182,8 @@ def _figure(metrics: dict[str, Any], group: str, key: str) -> float:
     return float(found["auc"] if isinstance(found, dict) else found)
 
 
-def _model_of(root: Path, params: Params) -> Path | None:
-    """A model that these params for training have made already, in the workspace or in another row.
+def _model_of(root: Path, folder: Path, params: Params) -> Path | None:
+    """A model that these params for training have made of the same pictures, in the workspace or in another row.
 
     One with another fixed_weight will do, for that enters no gradient; 0 builds another network.
     """
@@ -184,13 +192,23 @@ def _model_of(root: Path, params: Params) -> Path | None:
         return train | {"fixed_weight": train["fixed_weight"] > 0}
 
     wanted = made_by(dataclasses.asdict(params.train))
-    for facts in [
-        root / "models/autoencoder" / FACTS,
-        *root.glob(f".photoproof/ablation/*/models/autoencoder/{FACTS}"),
-    ]:
+    models = [folder / "models/autoencoder", *folder.parent.glob("*/models/autoencoder")]
+    if _trained_on_the_accepted(root):
+        models.append(root / "models/autoencoder")
+    for model in models:
+        facts = model / FACTS
         if facts.is_file() and made_by(json.loads(facts.read_text())["train"]) == wanted:
-            return facts.parent
+            return model
     return None
+
+
+def _trained_on_the_accepted(root: Path) -> bool:
+    """Whether dvc.lock says that the workspace's model is of the pictures that are accepted now."""
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text())["stages"] if lock.is_file() else {}
+    md5 = hashlib.md5((root / ACCEPTED).read_bytes(), usedforsecurity=False).hexdigest()
+    deps = stages.get("train", {}).get("deps", [])
+    return any(dep["path"] == str(ACCEPTED) and dep.get("md5") == md5 for dep in deps)
 
 
 if __name__ == "__main__":

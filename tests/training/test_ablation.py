@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -6,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.ablation import FIGURES, ROWS, Outcome, ablation, as_markdown
-from training.config import read_params
+from benchmarks.ablation import FIGURES, ROWS, Outcome, _model_of, ablation, as_markdown
+from training.autoencoder import FACTS
+from training.config import Params, read_params
 from training.errors import BadInput
 
 
@@ -38,6 +40,29 @@ def test_a_row_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path)
         ablation(tmp_path, [1], ["no such row"])
 
 
+def test_a_model_of_other_pictures_is_not_taken(tmp_path: Path) -> None:
+    accepted = tmp_path / "reports/validation/accepted.parquet"
+    accepted.parent.mkdir(parents=True)
+    accepted.write_text("these")
+
+    def made(model: Path) -> Path:
+        model.mkdir(parents=True)
+        (model / FACTS).write_text(json.dumps({"train": dataclasses.asdict(Params().train)}))
+        return model
+
+    rows = tmp_path / ".photoproof/ablation"
+    made(rows / "others/row/models/autoencoder")
+    workspaces = made(tmp_path / "models/autoencoder")
+    assert _model_of(tmp_path, rows / "these/row", Params()) is None
+    for said, taken in (("others", None), ("these", workspaces)):
+        md5 = hashlib.md5(said.encode(), usedforsecurity=False).hexdigest()
+        deps = [{"path": "reports/validation/accepted.parquet", "hash": "md5", "md5": md5}]
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train": {"deps": deps}}}))
+        assert _model_of(tmp_path, rows / "these/row", Params()) == taken
+    another = made(rows / "these/another/models/autoencoder")
+    assert _model_of(tmp_path, rows / "these/row", Params()) == another
+
+
 @pytest.mark.slow
 def test_rows_are_trained_once_and_evaluated(evaluated, tmp_path: Path) -> None:
     for part in ("data", "reports/validation"):
@@ -47,6 +72,10 @@ def test_rows_are_trained_once_and_evaluated(evaluated, tmp_path: Path) -> None:
     params = dataclasses.replace(evaluated.params, train=train, evaluate=evaluate)
     (tmp_path / "params.yaml").write_text(json.dumps(dataclasses.asdict(params)))
     rows = ["as set", "plain cosine, no cohort"]
+    (tmp_path / "data").rename(tmp_path / "away")
+    assert "| as set | failed: " in ablation(tmp_path, [1], rows[:1])
+    (tmp_path / "data").rmdir()  # an empty one was made for it
+    (tmp_path / "away").rename(tmp_path / "data")
     table = ablation(tmp_path, [1], rows)
     first, second = (line.split(" | ") for line in table.splitlines()[-2:])
     assert first[0] == "| as set"
@@ -55,3 +84,5 @@ def test_rows_are_trained_once_and_evaluated(evaluated, tmp_path: Path) -> None:
     assert first[2:] != second[2:]
     assert ablation(tmp_path, [1], rows) == table
     assert (tmp_path / "reports/ablation.md").read_text() == table
+    (tmp_path / "reports/validation/accepted.parquet").write_text("other pictures")
+    assert "| as set | failed: " in ablation(tmp_path, [1], rows[:1])
