@@ -8,18 +8,19 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import serving
 from photoproof import PhotoproofError, Verifier
 from pipelines.models_config import Served, read_config
 from pipelines.prefect_server import free_port
+from pipelines.registry import MODEL
 from pipelines.workspace import Settings, Workspace
 from training.errors import BadInput
 
@@ -31,6 +32,8 @@ STOP_SECONDS = 20
 
 IMAGE = "tensorflow/serving:2.21.0"
 """The release of the TensorFlow that exports."""
+
+MEND = "`photoproof deploy` fetches a folder that is missing; one that is damaged, remove first"
 
 CONFIGS = Path(next(iter(serving.__path__))).resolve() / "tensorflow_serving"
 """Batching and monitoring, each value explained in the folder's README."""
@@ -62,18 +65,47 @@ class RunningServer:
     process: "subprocess.Popen[bytes]"
 
 
+@dataclass(frozen=True)
+class Loading:
+    """What models.config asks for at a moment, which versions of it answer, and which never will (version -> why)."""
+
+    served: Served
+    available: frozenset[int]
+    broken: Mapping[int, str]
+
+    @property
+    def pending(self) -> frozenset[int]:
+        """Versions that may still come to answer."""
+        return self.served.versions - self.available - self.broken.keys()
+
+    def answers(self, strict: bool) -> bool:
+        """Whether every version does; where not `strict`, what `stable` names, or anything where that can't."""
+        if strict:
+            return bool(self.available) and self.served.versions <= self.available
+        stable = self.served.labels.get("stable")
+        return bool(self.available) if stable is None or stable in self.broken else stable in self.available
+
+
 def serve(workspace: Workspace, port: int, rest_port: int) -> None:
     """Run the model server in the foreground until Ctrl-C or SIGTERM, which stop it too.
 
-    Raises BadInput where nothing is deployed or a port is taken, ServerFailed where the server ends by itself.
+    It serves what loads and warns of what does not. Raises BadInput where nothing is deployed or a port is taken,
+    ServerFailed where nothing loads or the server ends by itself.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    told_to_stop = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
-        with running_server(workspace, port, rest_port) as server:
-            served = read_config(workspace.serving / "models.config") or Served()
-            labels = ", ".join(f"{label} is version {at}" for label, at in sorted(served.labels.items()))
-            print(f"serve: {server.description} at {server.grpc} and {server.rest}: {labels} (Ctrl-C to stop)")
-            print(f"serve: its log is {server.log}", flush=True)
+        with running_server(workspace, port, rest_port, strict=False) as server:
+            _tell(workspace, server)
+            if told_to_stop:  # an exception that is raised while gRPC frees an object gets lost
+                raise KeyboardInterrupt
             code = server.process.wait()
             raise ServerFailed(f"{server.description} ended by itself with code {code}: see {server.log}")
     except KeyboardInterrupt:
@@ -81,17 +113,22 @@ def serve(workspace: Workspace, port: int, rest_port: int) -> None:
 
 
 @contextlib.contextmanager
-def running_server(workspace: Workspace, port: int = 0, rest_port: int = 0) -> Iterator[RunningServer]:
+def running_server(
+    workspace: Workspace, port: int = 0, rest_port: int = 0, strict: bool = True
+) -> Iterator[RunningServer]:
     """A model server for the `with` block, ready when it begins; port 0 is a free one.
 
-    Raises BadInput where nothing is deployed or a port is taken, ServerFailed where the server does not start.
+    Where not `strict`, it is ready once it answers for `stable`, whatever is wrong with other versions. Raises BadInput
+    where nothing is deployed or a port is taken, ServerFailed where the server does not start.
     """
     if not read_config(workspace.serving / "models.config"):
         raise BadInput("nothing is deployed yet: first `photoproof promote VERSION`, then `photoproof deploy`")
-    port, rest_port = (_free(one) for one in (port, rest_port))
+    port, rest_port = (free_port(one) for one in (port, rest_port))
     words, description = choose_server(workspace, port, rest_port)
     workspace.logs.mkdir(parents=True, exist_ok=True)
     log = workspace.logs / f"model_server-{port}.log"
+    if log.exists():  # why the last one ended is read after a new one has been started
+        log.replace(log.with_name(log.name + ".old"))
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in the terminal is for us, and we stop it.
         process = subprocess.Popen(
@@ -107,12 +144,12 @@ def running_server(workspace: Workspace, port: int = 0, rest_port: int = 0) -> I
     )
     note = workspace.serving / "servers" / f"{process.pid}.json"
     try:
-        _wait(server, read_config(workspace.serving / "models.config") or Served())
-        note.parent.mkdir(exist_ok=True)
-        note.write_text(json.dumps({"grpc": server.grpc, "rest": server.rest}))
+        _wait(workspace, server, strict)
+        _write_note(note, server)
         yield server
     finally:
-        note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            note.unlink()
         _stop(process)
 
 
@@ -194,33 +231,73 @@ def _docker_works() -> bool:
         return False
 
 
-def _free(port: int) -> int:
-    """The port, or a free one for 0. Raises BadInput where somebody listens on it."""
-    if port == 0:
-        return free_port()
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise BadInput(f"port {port} is taken: stop what listens there, or name another port")
-    return port
-
-
-def _wait(server: RunningServer, served: Served) -> None:
+def _wait(workspace: Workspace, server: RunningServer, strict: bool) -> None:
+    """Wait until the server answers. Raises ServerFailed where it never will."""
     deadline = time.monotonic() + READY_SECONDS
-    with Verifier(server.grpc, label=None, timeout=5) as verifier:
-        while True:
-            if server.process.poll() is not None:
-                raise ServerFailed(f"{server.description} {_how_it_ended(server)} (all: {server.log})")
-            with contextlib.suppress(PhotoproofError):
-                states = verifier.status().versions
-                ended = [one for one in states if one.state == "END" and one.version in served.versions]
-                if ended and all(one.state in ("END", "AVAILABLE") for one in states):
-                    raise ServerFailed(f"version {ended[0].version} does not load: {ended[0].error[:300]}")
-                if served.versions <= {one.version for one in states if one.state == "AVAILABLE"}:
-                    return
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"{server.description} was not ready after {READY_SECONDS} s: see {server.log}")
-            time.sleep(0.1)
+    while True:
+        now = _look(workspace, server)
+        broken = [f"version {version} does not load: {why}" for version, why in now.broken.items()]
+        if server.process.poll() is not None:
+            said = "; ".join([_how_it_ended(server), *broken])
+            raise ServerFailed(f"{server.description} {said} (all: {server.log})")
+        if broken and (strict or not (now.available or now.pending)):
+            raise ServerFailed("; ".join(broken) + ("" if strict else f"; {MEND}"))
+        if now.answers(strict):
+            return
+        if time.monotonic() > deadline:
+            if now.available and not strict:
+                return
+            raise ServerFailed(f"{server.description} was not ready after {READY_SECONDS} s: see {server.log}")
+        time.sleep(0.1)
+
+
+def _tell(workspace: Workspace, server: RunningServer) -> None:
+    """Say what is served, and warn of each version that is not, until all are known."""
+    now, told = _look(workspace, server), set()
+    labels = [f"{label} is version {at}" for label, at in sorted(now.served.labels.items()) if at not in now.broken]
+    where = f"{server.description} at {server.grpc} and {server.rest}"
+    print(f"serve: {where}: {', '.join(labels)} (Ctrl-C to stop)")
+    print(f"serve: its log is {server.log}", flush=True)
+    if now.pending:
+        print(f"serve: still loading: version {', '.join(map(str, sorted(now.pending)))}", flush=True)
+    while True:
+        for version in sorted(now.broken.keys() - told):
+            names = " and ".join(label for label, at in sorted(now.served.labels.items()) if at == version)
+            nobody = f", and whoever asks for {names} gets no verdict" if names else ""
+            print(f"WARNING: version {version} does not load{nobody}: {now.broken[version]}; {MEND}", flush=True)
+            told.add(version)
+        if not now.pending or server.process.poll() is not None:
+            return
+        time.sleep(0.5)
+        now = _look(workspace, server)
+
+
+def _look(workspace: Workspace, server: RunningServer) -> Loading:
+    states = ()
+    with contextlib.suppress(PhotoproofError), Verifier(server.grpc, label=None, timeout=5, retries=0) as verifier:
+        states = verifier.status().versions
+    # Read after the states and anew each time: deploy may change it, and removes folders that it no longer names.
+    served = read_config(workspace.serving / "models.config") or Served()
+    available = frozenset(one.version for one in states if one.state == "AVAILABLE")
+    failed = {one.version: " ".join(one.error.split())[:300] for one in states if one.state == "END" and one.error}
+    broken = {}
+    for version in sorted(served.versions - available):
+        folder = workspace.serving / MODEL / str(version)
+        if not folder.is_dir():
+            broken[version] = f"its folder {folder} is missing"
+        elif version in failed:
+            broken[version] = failed[version]
+    return Loading(served, available & (served.versions or available), broken)
+
+
+def _write_note(note: Path, server: RunningServer) -> None:
+    """Leave a server's addresses for `known_servers`; on a full disk it serves without."""
+    try:
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(json.dumps({"grpc": server.grpc, "rest": server.rest}))
+    except OSError as error:
+        said = f"{note} can't be written ({error.strerror or error}): deploy finds this server only by"
+        print(f"WARNING: {said} PHOTOPROOF_SERVER={server.grpc}", file=sys.stderr)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
