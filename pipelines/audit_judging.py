@@ -76,7 +76,8 @@ def judge(verifier: Verifier, model_id: str, claim: Claim, sample_share: float) 
     if verdict.model_id != model_id or (embedding and embedding.model_id != model_id):
         raise StaleEmbedding(f"model {verdict.model_id} serves by now, not {model_id}")
     sampled = hash_to_unit("live rates", model_id, claim.photo_id) < sample_share
-    why = "review" if verdict.outcome == "review" else "sample" if sampled else None
+    # A drawn review is asked as the others of the draw are: its decision counts in the live rates.
+    why = "sample" if sampled else "review" if verdict.outcome == "review" else None
     audit = _audit(claim, model_id, "verified", verdict.reason, photo) | {"sampled": sampled, "to_person": why}
     row = embedding_row(claim.photo_sha256, embedding, photo) if embedding else None
     return Judged(audit, _verdict_row(claim, _said(verdict)), row)

@@ -81,7 +81,8 @@ def read_decisions(path: Path) -> list[Decision]:
 def waiting(engine: Engine) -> Iterator[Waiting]:
     """Photos that wait for a person, each once, in the order of their ids: those drawn, reviews and copies.
 
-    A decision holds for the claim and the bytes that it was about.
+    A decision holds for the claim and the bytes that it was about. What any model's draw took is asked as a draw,
+    whatever another model said of it.
     """
     decided = sa.exists().where(about_present(decisions))
     by_person = photos.c.label_source.is_not_distinct_from("person")
@@ -89,7 +90,7 @@ def waiting(engine: Engine) -> Iterator[Waiting]:
         sa.select(audits)
         .join(photos, about_present(audits))
         .where(audits.c.to_person.is_not(None), ~decided, ~by_person)
-        .order_by(audits.c.photo_id, audits.c.at.desc())
+        .order_by(audits.c.photo_id, audits.c.sampled.desc(), audits.c.at.desc())
         .execution_options(yield_per=500)
     )
     last = None
@@ -98,8 +99,9 @@ def waiting(engine: Engine) -> Iterator[Waiting]:
             if row["photo_id"] == last:
                 continue
             last = row["photo_id"]
-            like = () if row["to_person"] == "sample" else read_nearest(row["nearest"])
-            yield Waiting(last, row["claimed_product_id"], row["to_person"], like, row["at"])
+            why = "sample" if row["sampled"] else row["to_person"]  # older rows of drawn reviews say "review"
+            like = () if row["sampled"] else read_nearest(row["nearest"])
+            yield Waiting(last, row["claimed_product_id"], why, like, row["at"])
 
 
 def _label(connection: Connection, one: Decision, who: str) -> None:

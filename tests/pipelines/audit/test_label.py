@@ -97,7 +97,7 @@ def test_reviews_copies_and_drawn_verdicts_wait_until_a_person_decides(claimed):
     claimed.audit(sample_share=1.0)
     found = whys(claimed.engine)
     assert len(found) == 41 and found["copy"] == "identical"
-    assert set(found.values()) >= {"identical", "sample"}
+    assert set(found.values()) == {"identical", "sample"}
     label(claimed.engine, [Decision("copy", None), Decision("photo-1-1", "p1")])
     assert set(found) - set(whys(claimed.engine)) == {"copy", "photo-1-1"}
 
@@ -141,7 +141,20 @@ def test_without_a_draw_no_match_and_no_mismatch_waits(claimed):
     assert set(whys(claimed.engine).values()) <= {"review"}
 
 
-def test_a_drawn_photo_does_not_tell_what_the_model_said(claimed):
+def test_a_drawn_photo_does_not_tell_what_the_model_said_a_review_neither(claimed):
     claimed.audit(sample_share=1.0)
-    drawn = [one for one in waiting(claimed.engine) if one.why == "sample"]
-    assert drawn and not any(one.looks_like for one in drawn)
+    assert any(row["outcome"] == "review" for row in claimed.rows(verdicts))
+    assert any(row["nearest"] for row in claimed.rows(audits))
+    told = {(one.why, one.looks_like) for one in waiting(claimed.engine)}
+    assert told == {("sample", ())}
+    assert {row["to_person"] for row in claimed.rows(audits)} == {"sample"}
+
+
+def test_a_review_that_another_models_draw_took_is_asked_as_a_draw(claimed):
+    claimed.audit(sample_share=1.0)
+    with transaction(claimed.engine) as connection:
+        for table in (audits, verdicts):
+            connection.execute(sa.update(table).values(model_id="other"))
+    claimed.audit(sample_share=0.0)
+    assert any(row["to_person"] == "review" for row in claimed.rows(audits))
+    assert {(one.why, one.looks_like) for one in waiting(claimed.engine)} == {("sample", ())}
