@@ -64,10 +64,7 @@ def read_decisions(path: Path) -> list[Decision]:
             missing = [name for name in CSV_COLUMNS if name not in (rows.fieldnames or ())]
             if missing:
                 raise BadInput(f"{path}: no column {', '.join(missing)} (columns: photo_id, product_id)")
-            found = [
-                Decision(row["photo_id"] or "", row["product_id"] or None, f"{path}, line {rows.line_num}: ")
-                for row in rows
-            ]
+            found = [_decision(row, f"{path}, line {rows.line_num}: ") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} can't be read: {error}") from None
     seen: dict[str, Decision] = {}
@@ -76,6 +73,14 @@ def read_decisions(path: Path) -> list[Decision]:
             raise BadInput(f"{one.where}photo {one.photo_id} is decided twice")
         seen[one.photo_id] = one
     return found
+
+
+def _decision(row: dict[str, str | None], where: str) -> Decision:
+    photo_id, product_id = row["photo_id"], row["product_id"]
+    if photo_id is None or product_id is None:
+        known = f"photo {photo_id} has no product_id" if photo_id else "there is no photo_id"
+        raise BadInput(f"{where}{known}: the line ends too early (an empty product_id has its comma)")
+    return Decision(photo_id, product_id or None, where)
 
 
 def waiting(engine: Engine) -> Iterator[Waiting]:

@@ -80,7 +80,12 @@ def test_many_decisions_come_from_a_csv_file(asked, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("photo,product\n", "no column photo_id, product_id"), ("photo_id,product_id\na,p1\na,p2\n", "line 3: .*twice")],
+    [
+        ("photo,product\n", "no column photo_id, product_id"),
+        ("photo_id,product_id\na,p1\na,p2\n", "line 3: .*twice"),
+        ("photo_id,product_id\na,\nb", r"x\.csv, line 3: photo b has no product_id"),
+        ("product_id,photo_id\np1,a\np1", r"x\.csv, line 3: there is no photo_id"),
+    ],
 )
 def test_a_csv_file_that_is_none_is_one_line(tmp_path, text, says):
     (tmp_path / "x.csv").write_text(text)
