@@ -25,6 +25,13 @@ def test_every_row_is_of_params_that_exist(tmp_path: Path) -> None:
             read_params(tmp_path / "params.yaml")
 
 
+def test_every_row_of_the_documented_table_is_one_that_the_command_makes() -> None:
+    lines = (ROWS.parents[1] / "docs/ablation.md").read_text().splitlines()
+    names = [line.split(" | ")[0].strip("| *") for line in lines if line.startswith("| ")][1:]
+    assert len(names) > 10
+    assert set(names) <= yaml.safe_load(ROWS.read_text())["efficientnet_lite0"].keys()
+
+
 def test_the_table_has_mean_and_half_the_range_and_keeps_what_failed() -> None:
     figures = [(0.9,) * len(FIGURES), (0.8,) * len(FIGURES)]
     table = as_markdown(
