@@ -1,5 +1,6 @@
 """Commands around model versions: candidate, promote, deploy, serve."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -83,16 +84,22 @@ def deploy(
 def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
     import signal
 
-    from pipelines.prefect_server import prefect_api
+    from pipelines.prefect_server import PrefectUnavailable, prefect_api
     from pipelines.workspace import Settings
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     every = Settings().watch_seconds
     try:
-        with prefect_api(workspace) as url:
+        with contextlib.ExitStack() as stack:
+            runs = ""
+            try:
+                url = stack.enter_context(prefect_api(workspace))
+                runs = f"; runs are at {url.removesuffix('/api')}"
+            except PrefectUnavailable as error:
+                say(f"WARNING: {error}; aliases are followed all the same, without flow runs")
             from pipelines.deploy_flow import watch
 
-            say(f"deploy: watching MLflow's aliases every {every:g} s; runs are at {url.removesuffix('/api')}")
+            say(f"deploy: watching MLflow's aliases every {every:g} s{runs}")
             watch(workspace, every, say)
     except KeyboardInterrupt:
         say("deploy: stopped watching; what serves goes on serving")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,12 +14,12 @@ import mlflow
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pipelines import registry
+from pipelines import deploy_flow, lock, registry
 from pipelines.deploy_flow import watch
 from pipelines.deployments import history
 from pipelines.flows import deployments
 from pipelines.models_config import read_config
-from pipelines.prefect_server import prefect_api
+from pipelines.prefect_server import free_port, prefect_api
 from pipelines.serve import running_server
 from pipelines.workspace import Workspace
 from training.config import read_params
@@ -48,10 +49,11 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
-def command(workspace: Workspace, prefect: httpx.Client, *words: str) -> Iterator[Callable[[], str]]:
+def command(workspace: Workspace, prefect: httpx.Client | str, *words: str) -> Iterator[Callable[[], str]]:
     """A `photoproof` command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
     log = workspace.state / f"{words[0]}.log"
-    environment = {**os.environ, "PHOTOPROOF_WATCH_SECONDS": "0.2", "PREFECT_API_URL": str(prefect.base_url)[:-1]}
+    url = prefect if isinstance(prefect, str) else str(prefect.base_url)[:-1]
+    environment = {**os.environ, "PHOTOPROOF_WATCH_SECONDS": "0.2", "PREFECT_API_URL": url}
     with log.open("wb") as out:
         words = (sys.executable, "-m", "photoproof", *words)
         process = subprocess.Popen(words, cwd=workspace.root, stdout=out, stderr=out, env=environment)
@@ -164,6 +166,78 @@ def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeyp
 
     watch(deployed, 0, told.append, between)
     assert told[1:] == ["deploy: all is right again"]
+
+
+def test_what_failed_is_wrong_until_it_has_been_tried_again(deployed, monkeypatch):
+    registry.promote(deployed, 2)
+    monkeypatch.setattr(deploy_flow, "AGAIN_SECONDS", 1)
+    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    told: list[str] = []
+    looks, deadline = iter(range(1000)), time.monotonic() + PATIENCE
+
+    def between(seconds: float) -> bool:
+        if next(looks) == 3:
+            assert len(told) == 1 and told[0].startswith("WARNING") and "127.0.0.1:9" in told[0]
+            monkeypatch.delenv("PHOTOPROOF_DATABASE_URL")
+        return told[-1] == "deploy: all is right again" or time.monotonic() > deadline
+
+    watch(deployed, 0, told.append, between)
+    assert told[-1] == "deploy: all is right again"
+    assert history(deployed)[-1].to_version == 2
+
+
+def test_a_deployment_that_took_long_to_fail_is_not_tried_again_at_once(deployed, monkeypatch):
+    registry.promote(deployed, 2)
+    monkeypatch.setattr(deploy_flow, "AGAIN_SECONDS", 3)
+    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    held = deployed.serving / "deploy.lock"  # whoever deploys writes to it
+    tries: list[int] = []
+
+    def between(seconds: float) -> bool:
+        tries.append(held.stat().st_mtime_ns)
+        return len(tries) == 2
+
+    with contextlib.ExitStack() as other:
+        other.enter_context(lock.only_one(held))
+        threading.Timer(3.5, other.close).start()
+        watch(deployed, 0, lambda line: None, between)
+    assert tries[0] == tries[1]
+
+
+@pytest.mark.slow
+def test_without_prefect_aliases_are_followed_and_that_is_said_once(deployed):
+    with command(deployed, f"http://127.0.0.1:{free_port()}/api", "deploy", "--watch") as said:
+        until(lambda: "watching MLflow's aliases" in said())
+        registry.promote(deployed, 2)
+        until(lambda: history(deployed)[-1].to_version == 2)
+    assert said().count("Prefect does not answer") == 1
+    assert "deploy: all is right again" not in said()
+
+
+@pytest.mark.slow
+def test_a_deployment_that_prefect_does_not_outlive_is_finished(deployed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deploy_flow, "RETRIES", 0)
+    registry.promote(deployed, 2)
+    home = Workspace(tmp_path / "prefect")
+    told: list[str] = []
+
+    def end_prefect(url: str, client: httpx.Client, deployment: contextlib.ExitStack) -> None:
+        with deployment:
+            until(lambda: states(client, served=False) == ["Running"])
+            os.killpg(int((home.state / "prefect" / "server.pid").read_text().split()[0]), signal.SIGKILL)
+
+    with (
+        prefect_api(home) as url,
+        httpx.Client(base_url=f"{url}/", timeout=30) as client,
+        temporary_settings({PREFECT_API_URL: url}),
+        contextlib.ExitStack() as other,
+    ):
+        other.enter_context(lock.only_one(deployed.serving / "deploy.lock"))
+        threading.Thread(target=end_prefect, args=(url, client, other.pop_all())).start()
+        watch(deployed, 0, told.append, lambda seconds: True)
+    assert history(deployed)[-1].to_version == 2
+    assert [line for line in told if line.startswith("WARNING")] == told and "without Prefect" in told[0]
+    assert "WARNING: the run in Prefect has no artifact" in capsys.readouterr().out
 
 
 def test_a_version_that_is_not_tried_again_is_said_once_and_starts_no_run(deployed):
