@@ -1,5 +1,6 @@
 """The look at the validation split that a training run takes from time to time, and what it decides: when to end."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,41 @@ from training.config import Train
 
 AUC = "validation_auc_"
 MOST_PHOTOS = 512
+MOST_ORIGINALS = 4096
+"""Against which photos are held, besides the photos' own."""
 
 
 class Look:
-    """The validation split's photos against all originals: a look, which steers nothing but where training ends."""
+    """The validation split's photos against the originals: a look, which steers nothing but where training ends.
+
+    Of more than MOST_PHOTOS photos and MOST_ORIGINALS originals it takes so many, the same for a seed. They are held
+    in memory, decoded, from the first look on: workers that take none hold none.
+    """
 
     def __init__(self, root: Path, rows: pd.DataFrame, model: Autoencoder, settings: Train):
         everything = batches.catalogue_of(root, rows.loc[rows.known | (rows.split == "validation")], "validation")
-        photos = np.arange(everything.count, len(everything.paths))
+        photos, originals = np.arange(everything.count, len(everything.paths)), np.arange(everything.count)
+        rng = np.random.default_rng(settings.seed)
         if len(photos) > MOST_PHOTOS:
-            photos = np.random.default_rng(settings.seed).choice(photos, MOST_PHOTOS, replace=False)
-        self._products = everything.products[photos]
+            photos = rng.choice(photos, MOST_PHOTOS, replace=False)
+        if len(originals) > MOST_ORIGINALS:
+            some = rng.choice(originals, MOST_ORIGINALS, replace=False)
+            originals = np.union1d(some, everything.products[photos])
+        self._products = np.searchsorted(originals, everything.products[photos])
         known = set(rows[rows.known & (rows.role == "original")].path)
-        paths = everything.paths[: everything.count]
+        paths = [everything.paths[at] for at in originals]
         self._known = np.array([str(Path(path).relative_to(root / "data").as_posix()) in known for path in paths])
-        self._originals = batches.read_all(paths, settings.image_size)
-        self._photos = batches.read_all(tuple(everything.paths[at] for at in photos), settings.image_size)
+        self._paths = tuple(paths), tuple(everything.paths[at] for at in photos)
+        self._size = settings.image_size
         self._model = model
+
+    @cached_property
+    def _originals(self) -> tf.Tensor:
+        return batches.read_all(self._paths[0], self._size)
+
+    @cached_property
+    def _photos(self) -> tf.Tensor:
+        return batches.read_all(self._paths[1], self._size)
 
     def aucs(self) -> dict[str, float]:
         """ROC-AUC of genuine against impostor pairs by cosine, for photos of known and of new products."""
