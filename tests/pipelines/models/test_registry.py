@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -140,8 +141,22 @@ def test_a_version_keeps_its_held_out_pairs_and_which_pictures_trained(measured,
     assert {"train", "test"} <= set(pd.read_parquet(kept / "pictures.parquet").split)
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that no authority knows, and its key."""
+    path, key = tmp_path / "own.pem", tmp_path / "own.key"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-subj", "/CN=mlflow", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(words, check=True, capture_output=True)
+    return path, key
+
+
 @pytest.mark.slow
-def test_a_real_server_takes_and_gives_back_the_same_bytes(workspace, tmp_path, monkeypatch, register, empty_store):
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # for MLFLOW_TRACKING_INSECURE_TLS
+def test_a_real_server_behind_a_companys_certificate_takes_and_gives_back_the_same_bytes(
+    workspace, tmp_path, monkeypatch, register, empty_store, certificate
+):
+    path, key = certificate
     port = free_port()
     words = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
@@ -150,29 +165,44 @@ def test_a_real_server_takes_and_gives_back_the_same_bytes(workspace, tmp_path, 
         f"sqlite:///{tmp_path}/mlflow.db",
         "--artifacts-destination",
         str(tmp_path / "art"),
+        "--uvicorn-opts",
+        f"--ssl-certfile {path} --ssl-keyfile {key}",
     ]
     with (tmp_path / "log").open("wb") as log:
         quick = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         server = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path, env=quick)
     try:
-        uri = f"http://127.0.0.1:{port}"
+        uri = f"https://127.0.0.1:{port}"
         deadline = time.monotonic() + 300
         while not _answers(uri):
             assert time.monotonic() < deadline and server.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(registry.RegistryUnreachable, match=r"does not answer: .*CERTIFICATE_VERIFY_FAILED"):
+            registry.versions_by_alias(workspace)
+        monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+        assert registry.versions_by_alias(workspace) == {}
+        monkeypatch.delenv("MLFLOW_TRACKING_INSECURE_TLS")
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(path))
         version = register("m-one").version
         registry.promote(workspace, version)
         assert registry.versions_by_alias(workspace) == {"champion": 1}
         fetched = registry.download(workspace, version, tmp_path / "fetched")
         assert registry.folder_sha256(fetched) == registry.folder_sha256(workspace.models / "saved_model")
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        os.killpg(server.pid, signal.SIGKILL)  # asked to end, it waits for TLS connections that are kept alive
         server.wait(30)
 
 
 def _answers(uri: str) -> bool:
     try:
-        return httpx.get(f"{uri}/health", timeout=2).status_code == 200
+        return httpx.get(f"{uri}/health", timeout=2, verify=False).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def test_a_bundle_of_certificates_that_is_not_there_is_one_line(workspace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(workspace.root / "none.pem"))
+    with pytest.raises(registry.RegistryUnreachable, match=r"REQUESTS_CA_BUNDLE names .*none.pem"):
+        registry.versions_by_alias(workspace)
