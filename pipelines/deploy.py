@@ -6,9 +6,11 @@ may be killed and started again at any point.
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from pipelines import deploy_steps, lock, registry
 from pipelines.deploy_plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Settle, Step, plan
@@ -106,11 +108,14 @@ def deploy(
             _write_where_it_lies(workspace)
             if retry:
                 _forget_folders_that_failed(workspace)
+        tried = read_failures(workspace) if retry else {}
         seen, failed = look(workspace, retry, keep=not dry_run), None
         for warning in seen.plan.warnings:
             say(f"WARNING: {warning}")
         if seen.plan.steps and not dry_run:
             _catch_up(workspace)  # what can't be written down is not done
+            if tried and seen.servers:
+                _let_servers_read(config_of(workspace))
         while seen.plan.steps and not dry_run:
             fetches = [step for step in seen.plan.steps if isinstance(step, Fetch)]
             pending = dict(seen.plan.changes)
@@ -262,6 +267,13 @@ def _clear_leftovers(workspace: Workspace) -> None:
     """Delete what a deploy that was killed had half fetched or half removed."""
     for path in [*workspace.serving.glob(".fetch-*"), *workspace.serving.glob(".remove-*")]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _let_servers_read(config: Path) -> None:
+    """Let models.config stand until servers have read it: without, they would not try a version again."""
+    age = time.time() - config.stat().st_mtime if config.exists() else deploy_steps.POLL_SECONDS
+    if 0 <= age < deploy_steps.POLL_SECONDS:
+        time.sleep(deploy_steps.POLL_SECONDS - age)
 
 
 def _forget_folders_that_failed(workspace: Workspace) -> None:
