@@ -264,22 +264,22 @@ def checkout(workspace: Workspace, version: Version) -> versions.DataVersion:
     before = path.read_text() if path.is_file() else None
     said = versions.committed(workspace, version.commit)
     assert said is not None, "a version's commit has a data.dvc"
-    _write(path, said)
+    write_whole(path, said)
     try:
         versions.pull_data(workspace)
     except (BadInput, VersioningFailed):
-        _write(path, before)
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_whole(path, before)
         raise
     found = versions.read_version(workspace)
     assert found is not None, "pull_data refuses a workspace without data.dvc"
     return found
 
 
-def _write(path: Path, text: str | None) -> None:
-    """Replace a file whole; None: there was none."""
-    if text is None:
-        path.unlink(missing_ok=True)
-        return
+def write_whole(path: Path, text: str) -> None:
+    """Write a file by rename: whole, or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)
     part.replace(path)

@@ -7,7 +7,7 @@ may be killed and started again at any point.
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -106,9 +106,9 @@ def deploy(
         if not dry_run:
             _clear_leftovers(workspace)
             _write_where_it_lies(workspace)
-            if retry:
-                _forget_folders_that_failed(workspace)
         tried = read_failures(workspace) if retry else {}
+        if not dry_run:
+            _remove_what_failed(workspace, tried.values())
         seen, failed = look(workspace, retry, keep=not dry_run), None
         for warning in seen.plan.warnings:
             say(f"WARNING: {warning}")
@@ -139,10 +139,9 @@ def observe(workspace: Workspace) -> tuple[Actual, list[str]]:
 
     Of servers that the settings list, none may lag once one answers: one that does not answer has nothing yet.
     """
-    listed = Settings().server_list
-    has = {address: deploy_steps.versions_on(address) for address in listed or known_servers(workspace)}
+    has = {address: deploy_steps.versions_on(address) for address in known_servers(workspace)}
     running = {address: versions for address, versions in has.items() if versions is not None}
-    if running and listed:
+    if running and Settings().server_list:
         running = {address: versions or deploy_steps.Versions() for address, versions in has.items()}
     available = frozenset.intersection(*(one.available for one in running.values())) if running else None
     asked = frozenset.intersection(*(one.asked for one in running.values())) if running else None
@@ -276,10 +275,10 @@ def _let_servers_read(config: Path) -> None:
         time.sleep(deploy_steps.POLL_SECONDS - age)
 
 
-def _forget_folders_that_failed(workspace: Workspace) -> None:
+def _remove_what_failed(workspace: Workspace, failures: Iterable[Failure]) -> None:
     """Remove the folders of versions that failed and do not serve: they are fetched and proven anew."""
     served = (read_config(config_of(workspace)) or Served()).versions
-    for failure in read_failures(workspace).values():
+    for failure in failures:
         folder = folders_of(workspace) / str(failure.version)
         if failure.version not in served and folder.is_dir():
             deploy_steps.remove(workspace, failure.version)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
@@ -13,6 +12,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, t
 from pipelines.deploy import Deployment, deploy, look
 from pipelines.deploy_plan import Step
 from pipelines.deployments import history
+from pipelines.prefect_server import answers
 from pipelines.workspace import Workspace
 from training.stage import describe
 
@@ -102,7 +102,7 @@ def watch(
     while True:
         try:
             url = get_current_settings().api.url
-            if url and not _answers(url):
+            if url and not answers(url):
                 wrong.add(f"Prefect does not answer at {url}: until it runs, aliases are followed without flow runs")
                 url = None
             seen = look(workspace)
@@ -137,10 +137,3 @@ def _ran(workspace: Workspace, wrong: _Wrong) -> bool:
         wrong.add(f"the flow run broke off: {describe(error)}; deploying without Prefect")
         return False
     return True
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=10).status_code == 200
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return False

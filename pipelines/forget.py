@@ -7,7 +7,6 @@ follows, the database is last. So a run that was killed is simply started again.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -199,7 +198,7 @@ def _commit(
     if committed is not None and (new := after.get(f"{_md5(committed)}.dir")):
         said = data_history.summary(new.counts)
         message = f"Data version {new.oid.removesuffix('.dir')[:12]}: {said}, forgotten"
-        _write(path, _rewritten(committed, new))
+        data_history.write_whole(path, _rewritten(committed, new))
         made = versions.commit(workspace, ["data.dvc", forgotten.LEDGER], message)
         if made:
             data_history.tag(workspace, new.oid.removesuffix(".dir"), made)
@@ -207,7 +206,8 @@ def _commit(
         versions.commit(workspace, [forgotten.LEDGER], message)
     ledger = forgotten.read(workspace)
     if working is not None and forgotten.successor(ledger, _md5(working)) != _md5(path.read_text()):
-        _write(path, _rewritten(working, after[f"{_md5(working)}.dir"]) if f"{_md5(working)}.dir" in after else working)
+        mine = after.get(f"{_md5(working)}.dir")
+        data_history.write_whole(path, _rewritten(working, mine) if mine else working)
 
 
 def _md5(data_dvc: str) -> str:
@@ -222,12 +222,6 @@ def _rewritten(data_dvc: str, new: Successor) -> str:
         if name in out:
             out[name] -= fewer
     return yaml.safe_dump(found, sort_keys=False)
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def _delete(places: list[Store], listings: dict[str, dict[str, int]], ledger: dict[str, str | None]) -> int:

@@ -45,7 +45,7 @@ def prefect_api(workspace: Workspace, port: int | None = None) -> Iterator[str]:
     quieten()
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        if not _answers(given):
+        if not answers(given):
             raise PrefectUnavailable(
                 f"no Prefect server answers at PREFECT_API_URL={given}: start it, or unset the variable"
             )
@@ -136,7 +136,7 @@ def _start(workspace: Workspace, home: Path, port: int) -> tuple[str, subprocess
     try:
         _write_known(home / "server.pid", server.pid, url)
         deadline = time.monotonic() + START_SECONDS
-        while not (_answers(url) and _has_home(url, home)):
+        while not (answers(url) and _has_home(url, home)):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise PrefectUnavailable(f"Prefect's local server did not start: see {log}")
             time.sleep(0.2)
@@ -157,7 +157,7 @@ def _running(home: Path, users: IO[str]) -> str | None:
     pid, url = known
     deadline = time.monotonic() + BUSY_SECONDS
     while _lives(home):
-        if _answers(url):
+        if answers(url):
             return url
         if time.monotonic() > deadline:
             if not _only_user(users):
@@ -227,10 +227,11 @@ def _write_known(path: Path, pid: int, url: str) -> None:
         raise PrefectUnavailable(said) from error
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a Prefect server answers at an API's URL."""
     try:
         return httpx.get(f"{url}/health", timeout=ANSWER_SECONDS).status_code == 200
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 

@@ -35,14 +35,13 @@ def measure_new(paths: Sequence[Path], max_pixels: int, folder: Path, workers: W
     rows = np.empty(len(paths), np.int64)
     new: list[int] = []
     for at, digest in enumerate(digests):
-        if digest not in row_of:
+        row = row_of.get(digest)
+        if row is None:
             row = len(held) + len(new)
             new.append(at)
-            if digest is None:  # nothing to know it by
-                rows[at] = row
-                continue
-            row_of[digest] = row
-        rows[at] = row_of[digest]
+            if digest is not None:  # else there is nothing to know it by
+                row_of[digest] = row
+        rows[at] = row
 
     pieces = [held]
     fresh: list[dict] = []

@@ -157,12 +157,17 @@ def test_the_head_of_another_branch_stays(here: Workspace) -> None:
     assert stores(here) == ({"a", "b", "d"},) * 2
 
 
-def test_a_version_that_git_does_not_know_stays_in_the_remote_and_leaves_the_cache(here: Workspace) -> None:
+def push_unknown(here: Workspace, more: str) -> None:
+    """Push a version that has one picture more than data.dvc, and that git does not know."""
     data_dvc = (here.root / "data.dvc").read_bytes()
-    (here.data / "originals/e.jpg").write_text("e")
+    (here.data / f"originals/{more}.jpg").write_text(more)
     versions.add_data(here)
     versions.push_data(here)
     (here.root / "data.dvc").write_bytes(data_dvc)
+
+
+def test_a_version_that_git_does_not_know_stays_in_the_remote_and_leaves_the_cache(here: Workspace) -> None:
+    push_unknown(here, "e")
     collect(here, 1, really=True)
     assert stores(here) == ({"a", "d"}, {"a", "d", "e"})
 
@@ -194,11 +199,7 @@ def test_nothing_is_deleted_where_a_kept_version_can_not_be_read_anywhere(here: 
 
 
 def test_what_an_unknown_version_in_the_remote_shares_with_an_old_one_stays_there(here: Workspace) -> None:
-    data_dvc = (here.root / "data.dvc").read_bytes()
-    (here.data / "originals/b.jpg").write_text("b")
-    versions.add_data(here)
-    versions.push_data(here)
-    (here.root / "data.dvc").write_bytes(data_dvc)
+    push_unknown(here, "b")
     collect(here, 1, really=True)
     assert stores(here) == ({"a", "d"}, {"a", "b", "d"})
 
