@@ -19,9 +19,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Row
-from training.config import Params, read_params
-from training.stage import hushed
+from benchmarks.timing import Row
+from training.stage.params import Params, read_params
+from training.stage.run import hushed
 
 if TYPE_CHECKING:
     from benchmarks.model import Pairs
@@ -80,11 +80,11 @@ def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch:
         rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in found]
     if ours:
         with hushed():
-            from benchmarks import growth, measuring, promotions
+            from benchmarks import growth, promotions, validation
         count = max(2, round(promotions.PROMOTIONS * scale))
         found = promotions.rows(next(iter(settings.values())), pairs, scratch / "promotions", count)
         rows += [dataclasses.replace(row, part=f"promotion, {next(iter(settings))}") for row in found]
-        rows += measuring.rows(pairs, scratch / "measuring", scale)
+        rows += validation.rows(pairs, scratch / "measuring", scale)
         rows += growth.rows(scratch / "growth", options.growth if scale >= 1 else [100])
     return rows
 
@@ -94,10 +94,10 @@ def _served(options: argparse.Namespace, folder: Path, params: Params, pairs: "P
     with hushed():
         from benchmarks import decode, serving
         from benchmarks.server import running
-        from training import saved_model
+        from training.saved_model import loading
 
     scale = options.scale
-    with saved_model.load(folder) as model:
+    with loading.load(folder) as model:
         facts = folder / "assets.extra/model.json"
         size = json.loads(facts.read_text())["image_size"] if facts.exists() else params.train.image_size
         rows = decode.rows(model, pairs, size, params.export.max_pixels, scratch / "decode", 30 * scale)

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from training.config import Params, read_params
-from training.errors import BadInput
-from training.stage import hushed
-from training.tracking import tracking_uri
+from training.stage.errors import BadInput
+from training.stage.params import Params, read_params
+from training.stage.run import hushed
+from training.stage.tracking import tracking_uri
 
 with hushed():  # it imports TensorFlow
-    from training.autoencoder import FACTS
-    from training.batches import ACCEPTED
+    from training.fitting.batches import ACCEPTED
+    from training.model.autoencoder import FACTS
 
 ROWS = Path(__file__).with_name("ablation.yaml")
 FIRST = "as set"

@@ -9,11 +9,11 @@ from importlib import metadata
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import PEAK, Row, interleaved, median, ratio
 from benchmarks.model import Pairs
-from photoproof.formats import open_image
-from photoproof.identical import copy_reason
-from photoproof.pictures import SENT_SIDE, prepare
+from benchmarks.timing import PEAK, Row, interleaved, median, ratio
+from photoproof.pictures.formats import open_image
+from photoproof.pictures.identical import copy_reason
+from photoproof.pictures.prepare import SENT_SIDE, prepare
 
 PHONE = (4032, 3024)
 IMPORT = f"""

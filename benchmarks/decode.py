@@ -1,4 +1,4 @@
-"""Isolating decode (training.images.decode_batch) beside plain map_fn and beside the encoder, in the C++ session."""
+"""The isolating decode (training/model/images.py: decode_batch) beside plain map_fn and the encoder, in C++."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measure import Row, Task, interleaved, median, ratio
 from benchmarks.model import Pairs
-from training import saved_model
-from training.images import decode, decode_batch
+from benchmarks.timing import Row, Task, interleaved, median, ratio
+from training.model.images import decode, decode_batch
+from training.saved_model import loading
 
 SIZES = (1, 8, 32, 64)
 SPOILED = 32
 
 
-def rows(model: saved_model.LoadedModel, pairs: Pairs, size: int, max_pixels: int, folder: Path, seconds: float):
+def rows(model: loading.LoadedModel, pairs: Pairs, size: int, max_pixels: int, folder: Path, seconds: float):
     """A row a batch size of the decode's cost, and one of the whole `encode` beside it. `size` is the model's side."""
 
     def plain(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -67,7 +67,7 @@ def rows(model: saved_model.LoadedModel, pairs: Pairs, size: int, max_pixels: in
     return found
 
 
-def _loaded(function: Callable[[tf.Tensor], tf.Tensor], folder: Path) -> saved_model.LoadedModel:
+def _loaded(function: Callable[[tf.Tensor], tf.Tensor], folder: Path) -> loading.LoadedModel:
     """The function as the only signature, `decode`, of a SavedModel."""
 
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -77,7 +77,7 @@ def _loaded(function: Callable[[tf.Tensor], tf.Tensor], folder: Path) -> saved_m
     signature = tf.function(serve, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     module.signature = signature  # pyright: ignore[reportAttributeAccessIssue]
     tf.saved_model.save(module, str(folder), signatures={"decode": signature})
-    return saved_model.load(folder)
+    return loading.load(folder)
 
 
 def _pictures(count: int) -> str:

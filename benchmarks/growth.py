@@ -19,8 +19,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from PIL import Image
 
-from benchmarks.measure import PEAK, Row
-from pipelines.database import connect, photos, products, transaction
+from benchmarks.timing import PEAK, Row
+from pipelines.database.tables import connect, photos, products, transaction
 
 NEW = 100
 TURNS = 3

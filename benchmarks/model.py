@@ -7,15 +7,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.drawing.products import PRODUCTS
-from pipelines.drawing.shapes import draw
-from training.autoencoder import build
-from training.calibrate import Decision
-from training.camera import Camera, photograph
-from training.config import Params
+from pipelines.demo.drawing.products import PRODUCTS
+from pipelines.demo.drawing.shapes import draw
+from training.decision.log_ratio import Cohort, Judging
+from training.evaluation.calibrate import Decision
 from training.export import write_warmup
-from training.graph import build_graph
-from training.judging import Cohort, Judging
+from training.fitting.camera import Camera, photograph
+from training.model.autoencoder import build
+from training.saved_model.graph import build_graph
+from training.stage.params import Params
 
 PICTURE_SIDE = 348  # as the Grocery Store Dataset's
 

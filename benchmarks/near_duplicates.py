@@ -22,9 +22,9 @@ from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
 
-from training.manifest import scene_of
-from training.measure import measure
-from training.near_duplicates import hash_values
+from training.dataset.manifest import scene_of
+from training.validation.measure import measure
+from training.validation.near_duplicates import hash_values
 
 GROCERY = Path("../shared/grocery-store")
 DISTANCES = (0, 2, 4, 6, 8, 10, 12)

@@ -20,17 +20,18 @@ import httpx
 import numpy as np
 
 from benchmarks.callers import PER_SECOND, Callers
-from benchmarks.measure import Row
 from benchmarks.model import Pairs, export_model
-from pipelines import registration, registry
-from pipelines.deploy import deploy
-from pipelines.deploy_steps import config_of
-from pipelines.models_config import read_config
-from pipelines.prefect_server import free_port
-from pipelines.serve import ending_with_us, running_server
-from pipelines.workspace import Workspace
-from training import saved_model, tracking
-from training.config import Params
+from benchmarks.timing import Row
+from pipelines.deployment.model_server import ending_with_us, running_server
+from pipelines.deployment.models_config import read_config
+from pipelines.deployment.reconcile import deploy
+from pipelines.deployment.steps import config_of
+from pipelines.orchestration.prefect_server import free_port
+from pipelines.registry import register, versions
+from pipelines.workspace.places import Workspace
+from training.saved_model import loading
+from training.stage import tracking
+from training.stage.params import Params
 
 PROMOTIONS = 20
 LOOK_SECONDS = 1
@@ -51,7 +52,7 @@ def rows(params: Params, pairs: Pairs, scratch: Path, promotions: int = PROMOTIO
             for name in ("benchmark", "benchmark-2")
         }
         first, second = models
-        registry.promote(workspace, first)
+        versions.promote(workspace, first)
         deploy(workspace, say=lambda line: None)
         with running_server(workspace) as server, _watching(workspace) as watching:
             callers = Callers(server.grpc, pairs)
@@ -70,7 +71,7 @@ def _promoted(
     workspace: Workspace, version: int, model_id: str, callers: Callers, watching: Callable[[], str]
 ) -> float:
     """Move the alias; seconds until a caller has a verdict by that version. Returns when deploy has tidied up too."""
-    registry.promote(workspace, version)
+    versions.promote(workspace, version)
     moved, seen = time.monotonic(), len(callers.calls)
     first = None
     while True:
@@ -124,7 +125,7 @@ def _workspace(root: Path) -> Workspace:
 
 def _register(workspace: Workspace, model: Path, pairs: Pairs) -> int:
     """A version of the model, with golden pairs as evaluation leaves them."""
-    with saved_model.load(model) as loaded:
+    with loading.load(model) as loaded:
         columns = zip(("original_bytes", "photo_bytes"), zip(*pairs, strict=True), strict=True)
         scores = loaded.run("verify", {name: np.array(pictures, object) for name, pictures in columns})
     golden = [
@@ -143,7 +144,7 @@ def _register(workspace: Workspace, model: Path, pairs: Pairs) -> int:
         trained.parent.mkdir(parents=True)
         with tracking.run(workspace.root, resume=False) as run_id:
             trained.write_text(json.dumps({"run_id": run_id}))
-    return registration.register(workspace).version
+    return register.register(workspace).version
 
 
 @contextlib.contextmanager

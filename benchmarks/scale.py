@@ -13,9 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.client import phone_photo
-from training import autoencoder, embedding, measure
-from training.config import read_params
-from training.manifest import SCHEMA
+from training.dataset.manifest import SCHEMA
+from training.evaluation import embedding
+from training.model import autoencoder
+from training.stage.params import read_params
+from training.validation import measure
 
 PICTURES, WARM = 400, 64
 ROWS = 200_000

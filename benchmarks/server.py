@@ -10,8 +10,8 @@ from pathlib import Path
 
 import serving
 from photoproof import PhotoproofError, Verifier
-from pipelines.prefect_server import free_port
-from pipelines.serve import ending_with_us
+from pipelines.deployment.model_server import ending_with_us
+from pipelines.orchestration.prefect_server import free_port
 
 MODEL = "product-encoder"
 MOST_CALLERS = 64

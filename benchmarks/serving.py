@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from benchmarks.measure import Row, interleaved, median, ratio
 from benchmarks.model import Pairs
 from benchmarks.server import MODEL, MOST_CALLERS
+from benchmarks.timing import Row, interleaved, median, ratio
 from photoproof import Verifier
-from photoproof.calls import Model, Predict
-from photoproof.server import server_at
-from training.saved_model import LoadedModel
+from photoproof.transport.address import server_at
+from photoproof.transport.calls import Model, Predict
+from training.saved_model.loading import LoadedModel
 
 CALLERS = (1, 4, 16, MOST_CALLERS)
 BATCH = 32

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measure import Row
 from benchmarks.model import Pairs
-from training import batches
-from training.batches import Catalogue
-from training.config import Train
-from training.learner import new_learner, step_function
+from benchmarks.timing import Row
+from training.fitting import batches
+from training.fitting.batches import Catalogue
+from training.fitting.learner import new_learner, step_function
+from training.stage.params import Train
 
 ROUNDS = 3
 PREFETCHED = 4

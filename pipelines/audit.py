@@ -2,7 +2,7 @@
 
     claims without a verdict --verify--> verdicts, audits --report--> reports/audit/index.html, a queue for people
 
-It may be killed at any point and started again; on PostgreSQL several may run at once (pipelines/audit_claims.py).
+It may be killed at any point and started again; on PostgreSQL several may run at once (pipelines/auditing/claims.py).
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from pipelines import audit_report, database
-from pipelines.audit_claims import Audited, audit_claims
-from pipelines.serve import server_to_ask
-from pipelines.workspace import Workspace
-from training.config import read_params
+from pipelines.auditing import report as audit_report
+from pipelines.auditing.claims import Audited, audit_claims
+from pipelines.database import tables
+from pipelines.deployment.model_server import server_to_ask
+from pipelines.workspace.places import Workspace
+from training.stage.params import read_params
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def audit(root: Path, label: str = "stable") -> Audit:
 def verify_claims(workspace: Workspace, label: str) -> Audited:
     """Ask the model server about every claim that is not done."""
     share = read_params(workspace.params).audit.sample_share
-    engine = database.connect(workspace.database_url)
+    engine = tables.connect(workspace.database_url)
     try:
         found = audit_claims(engine, server_to_ask(workspace), label, sample_share=share)
     finally:

@@ -1,305 +1,139 @@
-"""Make the model server equal to the registry's aliases: `champion` serves as `stable`, `challenger` as `canary`.
+"""The deploy flow, and the watch that starts it when MLflow's aliases ask for something."""
 
-pipelines/deploy_plan.py says what has to happen; here it is carried out. It works whether a server runs or not, and
-may be killed and started again at any point.
-"""
-
-import contextlib
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
-from pipelines import deploy_steps, lock, registry
-from pipelines.deploy_plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Settle, Step, plan
-from pipelines.deploy_steps import DeployFailed, Prove, config_of, folders_of
-from pipelines.deployments import (
-    DEPLOYED,
-    FAILED,
-    Failure,
-    history,
-    read_failures,
-    record,
-    served_at,
-    write_failures,
-)
-from pipelines.models_config import Served, config_text, read_config, write_config
-from pipelines.prove import prove
-from pipelines.serve import known_servers
-from pipelines.workspace import Settings, Workspace
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+
+from pipelines.deployment.history import history
+from pipelines.deployment.plan import Step
+from pipelines.deployment.reconcile import Deployment, deploy, look
+from pipelines.orchestration.prefect_server import answers
+from pipelines.workspace.places import Workspace
+from training.stage.run import describe
+
+AGAIN_SECONDS = 60
+"""When a plan that failed is tried again, where no version was to blame."""
+
+RETRIES = 1
+"""Of a call to Prefect. Its own five take four minutes in which no alias is followed, where its server has ended."""
 
 
-class StepFailed(Exception):
-    """A step of a plan that could not be carried out, and why."""
+@flow(name="deploy", flow_run_name="deploy")
+def deploy_flow(root: Path, retry: bool = False) -> Deployment:
+    """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary.
 
-    def __init__(self, step: Step, error: Exception):
-        super().__init__(f"{step}: {error}")
-        self.step = step
-        self.error = error
+    Args:
+        root: the workspace.
+        retry: try a version again that has failed.
 
-    @property
-    def version(self) -> int | None:
-        """The version that is to blame, where it is one."""
-        return getattr(self.error, "version", None) or getattr(self.step, "version", None)
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What was planned, and what is served now: label -> version, by which running servers (none: no server runs)."""
-
-    plan: Plan
-    labels: dict[str, int]
-    servers: Sequence[str]
-
-    def __str__(self) -> str:
-        if not self.labels:
-            return "nothing is served: let an alias name a version with `photoproof promote VERSION`"
-        labels = ", ".join(f"{label} is version {version}" for label, version in sorted(self.labels.items()))
-        where = f"on {', '.join(self.servers)}" if self.servers else "no server runs: `photoproof serve` starts one"
-        return f"{labels}; {where}"
-
-
-def look(workspace: Workspace, retry: bool = False, keep: bool = True) -> Deployment:
-    """What deploy would do, and what serves now. Changes nothing but the memory of failures.
-
-    A failure is forgotten once its alias names another version, or with `retry`; without `keep` only for this look.
-    Raises RegistryUnreachable, DeployFailed.
+    Raises DeployFailed, NotProven, RegistryUnreachable: each with one line for a person.
     """
-    registered = registry.all_versions(workspace)
-    desired = {alias: one.version for one in registered for alias in one.aliases}
-    before = read_failures(workspace)
-    failures = {a: one for a, one in before.items() if not retry and desired.get(a) == one.version}
-    if keep and failures != before:
-        write_failures(workspace, failures)
-    actual, servers = observe(workspace)
-    planned = plan(desired, actual, failed={alias: one.version for alias, one in failures.items()})
-    _refuse_other_models(workspace, registered, set(desired.values()), actual)
-    warnings = [*planned.warnings]
-    for alias, one in failures.items():
-        warnings.append(
-            f"{alias} names version {one.version}, which failed and is not tried again: {one.reason}; let {alias} name "
-            "another version, or mend it and say `photoproof deploy --retry`"
-        )
-    planned = replace(planned, warnings=warnings)
-    return Deployment(planned, dict((actual.config or Served()).labels), servers)
+    workspace = Workspace(root)
+    lines: list[str] = []
 
+    def say(line: str) -> None:
+        print(line, flush=True)
+        get_run_logger().info(line)
+        lines.append(line)
 
-def deploy(
-    workspace: Workspace,
-    dry_run: bool = False,
-    say: Callable[[str], None] = print,
-    retry: bool = False,
-    prove: Prove = prove,
-) -> Deployment:
-    """Bring models.config, version folders and running servers to what the aliases say; `say` gets a line a step.
-
-    A version that fails leaves its label where it was, is tagged so and is not tried again (`look` says until when);
-    the other alias is served all the same, and the failure is raised at the end. `prove` is what a version must pass
-    before its folder takes its place.
-
-    Raises RegistryUnreachable, DeployFailed, NotProven, BadInput (the product database, which keeps the history).
-    """
-    workspace.serving.mkdir(parents=True, exist_ok=True)
-    with lock.only_one(workspace.serving / "deploy.lock"):
-        if not dry_run:
-            _clear_leftovers(workspace)
-            _write_where_it_lies(workspace)
-        tried = read_failures(workspace) if retry else {}
-        if not dry_run:
-            _remove_what_failed(workspace, tried.values())
-        seen, failed = look(workspace, retry, keep=not dry_run), None
-        for warning in seen.plan.warnings:
-            say(f"WARNING: {warning}")
-        if seen.plan.steps and not dry_run:
-            _catch_up(workspace)  # what can't be written down is not done
-            if tried and seen.servers:
-                _let_servers_read(config_of(workspace))
-        while seen.plan.steps and not dry_run:
-            fetches = [step for step in seen.plan.steps if isinstance(step, Fetch)]
-            pending = dict(seen.plan.changes)
-            try:
-                _carry_out(workspace, fetches or seen.plan.steps, pending, seen.servers, say, prove)
-            except StepFailed as stopped:
-                failed = failed or stopped.error
-                if not _remember(workspace, pending, stopped):
-                    raise stopped.error from None
-            else:
-                if not (fetches or seen.plan.partial):
-                    break
-            seen = look(workspace)  # after minutes of fetching, what serves may be another
-        if failed is not None:
-            raise failed
-        return Deployment(seen.plan, dict((read_config(config_of(workspace)) or Served()).labels), seen.servers)
-
-
-def observe(workspace: Workspace) -> tuple[Actual, list[str]]:
-    """What models.config asks for, which folders are there, what running servers have; and those servers.
-
-    Of servers that the settings list, none may lag once one answers: one that does not answer has nothing yet.
-    """
-    has = {address: deploy_steps.versions_on(address) for address in known_servers(workspace)}
-    running = {address: versions for address, versions in has.items() if versions is not None}
-    if running and Settings().server_list:
-        running = {address: versions or deploy_steps.Versions() for address, versions in has.items()}
-    available = frozenset.intersection(*(one.available for one in running.values())) if running else None
-    asked = frozenset.intersection(*(one.asked for one in running.values())) if running else None
-    folders = frozenset(int(path.name) for path in folders_of(workspace).glob("*") if path.name.isdigit())
-    return Actual(read_config(config_of(workspace)), folders, available, asked), list(running)
-
-
-def _carry_out(
-    workspace: Workspace,
-    steps: Sequence[Step],
-    pending: dict[str, tuple[int | None, int]],
-    servers: Sequence[str],
-    say: Callable[[str], None],
-    prove: Prove,
-) -> None:
-    """Each step in its order. A change that has come to pass is written down at once, and leaves `pending`.
-
-    Raises StepFailed.
-    """
-    before = read_config(config_of(workspace)) or Served()
-    for at, step in enumerate(steps):
-        try:
-            match step:
-                case Fetch(version):
-                    deploy_steps.fetch(workspace, version, prove)
-                case Configure(to):
-                    write_config(config_of(workspace), to, folders_of(workspace))
-                case Await(versions):
-                    with _put_back(workspace, before):
-                        for server in servers:
-                            deploy_steps.wait_for(server, versions)
-                case Confirm(label, version):
-                    with _put_back(workspace, before):
-                        for server in servers:
-                            deploy_steps.confirm(server, label, folders_of(workspace) / str(version))
-                case Settle(versions):
-                    for server in servers:
-                        deploy_steps.settle(server, versions)
-                case Remove(version):
-                    deploy_steps.remove(workspace, version, say)
-        except OSError as error:
-            said = f"could not {step}: {error.strerror or error} ({error.filename})"
-            raise StepFailed(step, DeployFailed(said)) from error
-        except Exception as error:
-            raise StepFailed(step, error) from error
-        say(f"deploy: {step}")
-        now = read_config(config_of(workspace)) or Served()
-        unsure = {later.label for later in steps[at + 1 :] if isinstance(later, Confirm)}
-        sure = {label: version for label, version in now.labels.items() if label not in unsure}
-        done = {alias: change for alias, change in pending.items() if sure.get(LABELS[alias]) == change[1]}
-        if done:
-            record(workspace, done, DEPLOYED)
-            _tag_deployed(workspace, done)
-            for alias in done:
-                del pending[alias]
-            before = Served(now.versions, {**before.labels, **{LABELS[alias]: new for alias, (_, new) in done.items()}})
-
-
-@contextlib.contextmanager
-def _put_back(workspace: Workspace, before: Served) -> Iterator[None]:
-    """On an error let the labels name what they named before.
-
-    Where they had moved, the new versions stay loaded: a server may drop a version sooner than it moves a label.
-    """
+    came_to = ""
     try:
-        yield
-    except Exception:
-        now = read_config(config_of(workspace)) or Served()
-        versions = before.versions if now.labels == before.labels else now.versions
-        write_config(config_of(workspace), Served(versions, before.labels), folders_of(workspace))
+        done = deploy(workspace, say=say, retry=retry)
+        came_to = str(done)
+        return done
+    except Exception as error:
+        came_to = f"failed: {describe(error)}"
         raise
+    finally:
+        try:
+            told = [f"# {came_to}", "", *(f"- {line}" for line in lines), "", *_last_changes(workspace)]
+            create_markdown_artifact("\n".join(told), key="deployment", description=str(root))
+        except Exception as error:  # it only tells what was done
+            print(f"WARNING: the run in Prefect has no artifact: {describe(error)}", flush=True)
 
 
-def _remember(workspace: Workspace, pending: Mapping[str, tuple[int | None, int]], stopped: StepFailed) -> bool:
-    """Write down that the plan failed: a row of the history, a tag, and what is not tried again; whether there is such.
-
-    Nothing is remembered where MLflow broke off, which says nothing about a version.
-    """
-    reason = " ".join(str(stopped.error).split()) or type(stopped.error).__name__
-    changes = dict(pending)
-    if stopped.version is not None:
-        changes = {alias: change for alias, change in pending.items() if change[1] == stopped.version}
-    record(workspace, changes, FAILED, reason)
-    if isinstance(stopped.error, registry.RegistryUnreachable) or not changes:
-        return False
-    failures = {alias: Failure(new, reason) for alias, (_, new) in changes.items()}
-    try:
-        write_failures(workspace, read_failures(workspace) | failures)
-    except OSError:  # a full disk: the reason is told all the same, and the next run tries again
-        kept = False
-    else:
-        kept = True
-    with contextlib.suppress(registry.RegistryUnreachable):
-        for one in failures.values():
-            registry.set_tags(workspace, one.version, {"deployment": f"failed: {reason}"[:5000]})
-    return kept
+def _last_changes(workspace: Workspace) -> list[str]:
+    rows = [
+        f"| {one.at.astimezone():%Y-%m-%d %H:%M:%S} | {one.alias} | {one.from_version or ''} | {one.to_version} "
+        f"| {one.outcome} | {one.who} | {one.reason} |"
+        for one in reversed(history(workspace)[-10:])
+    ]
+    return ["## Last changes", "", "| when | alias | from | to | outcome | by | reason |", f"|{'---|' * 7}", *rows]
 
 
-def _tag_deployed(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]]) -> None:
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    with contextlib.suppress(registry.RegistryUnreachable):
-        for alias, (_, new) in changes.items():
-            registry.set_tags(workspace, new, {"deployment": f"deployed as {LABELS[alias]} at {now}"})
+class _Wrong:
+    """What is wrong, as look after look finds it: each line is said once, until it is another or right again."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say = say
+        self._before: list[str] = []
+        self._now: list[str] = []
+
+    def add(self, line: str) -> None:
+        if line not in self._before + self._now:
+            self._say(f"WARNING: {line}")
+        self._now.append(line)
+
+    def looked(self) -> None:
+        if self._before and not self._now:
+            self._say("deploy: all is right again")
+        self._before, self._now = self._now, []
 
 
-def _catch_up(workspace: Workspace) -> None:
-    """Write down what labels name and the history does not say: a deploy ended between the one and the other.
-
-    Raises BadInput, DatabaseFailed.
-    """
-    served = (read_config(config_of(workspace)) or Served()).labels
-    known = {label: change.to_version for label, change in served_at(history(workspace)).items()}
-    missing = {
-        alias: (known.get(label), served[label])
-        for alias, label in LABELS.items()
-        if label in served and served[label] != known.get(label)
-    }
-    record(workspace, missing, DEPLOYED, "found in service, and not written down before")
-
-
-def _clear_leftovers(workspace: Workspace) -> None:
-    """Delete what a deploy that was killed had half fetched or half removed."""
-    for path in [*workspace.serving.glob(".fetch-*"), *workspace.serving.glob(".remove-*")]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _let_servers_read(config: Path) -> None:
-    """Let models.config stand until servers have read it: without, they would not try a version again."""
-    age = time.time() - config.stat().st_mtime if config.exists() else deploy_steps.POLL_SECONDS
-    if 0 <= age < deploy_steps.POLL_SECONDS:
-        time.sleep(deploy_steps.POLL_SECONDS - age)
-
-
-def _remove_what_failed(workspace: Workspace, failures: Iterable[Failure]) -> None:
-    """Remove the folders of versions that failed and do not serve: they are fetched and proven anew."""
-    served = (read_config(config_of(workspace)) or Served()).versions
-    for failure in failures:
-        folder = folders_of(workspace) / str(failure.version)
-        if failure.version not in served and folder.is_dir():
-            deploy_steps.remove(workspace, failure.version)
-
-
-def _refuse_other_models(
-    workspace: Workspace, registered: Sequence[registry.Version], wanted: set[int], actual: Actual
+def watch(
+    workspace: Workspace,
+    every: float,
+    say: Callable[[str], None] = print,
+    ended: Callable[[float], bool] = lambda seconds: time.sleep(seconds) or False,
 ) -> None:
-    """A folder of another model under a wanted version's number: the registry was started anew."""
-    there = {one.version: one.tags.get("model_id") for one in registered}
-    for version in sorted(wanted & actual.folders):
-        here = registry.read_facts(folders_of(workspace) / str(version))["model_id"]
-        if there.get(version) not in (None, here):
-            raise DeployFailed(
-                f"version {version} is model {there[version]} in MLflow, but {folders_of(workspace) / str(version)} "
-                f"holds model {here}: was the registry started anew? Stop the server and remove {workspace.serving}"
-            )
+    """Look at the aliases every so many seconds, and run the flow when the plan is not empty.
+
+    Where Prefect does not answer, it is deployed without a flow run.
+    What is wrong is said once, until it is another thing or right again. `ended` waits and says whether to stop.
+    """
+    wrong = _Wrong(say)
+    tried: list[Step] = []
+    again, failure = 0.0, ""  # when the steps that were tried last may be tried again, and how they failed
+    while True:
+        try:
+            url = get_current_settings().api.url
+            if url and not answers(url):
+                wrong.add(f"Prefect does not answer at {url}: until it runs, aliases are followed without flow runs")
+                url = None
+            seen = look(workspace)
+            for line in seen.plan.warnings:
+                wrong.add(line)
+            steps = list(seen.plan.steps)
+            if steps and (steps != tried or time.monotonic() >= again):
+                failure = ""
+                try:
+                    if url is None or not _ran(workspace, wrong):
+                        deploy(workspace, say=say)
+                except Exception as error:
+                    failure = describe(error)
+                tried, again = steps, time.monotonic() + AGAIN_SECONDS
+            if steps and failure:
+                wrong.add(failure)
+        except Exception as error:  # whatever it is, what serves goes on serving, and the next look may find it right
+            wrong.add(describe(error))
+        wrong.looked()
+        if ended(every):
+            return
 
 
-def _write_where_it_lies(workspace: Workspace) -> None:
-    """models.config holds an absolute path: write it again where the workspace has moved."""
-    served = read_config(config_of(workspace))
-    if served and config_of(workspace).read_text() != config_text(served, folders_of(workspace)):
-        write_config(config_of(workspace), served, folders_of(workspace))
+def _ran(workspace: Workspace, wrong: _Wrong) -> bool:
+    """Whether the flow ran to its end in Prefect. Raises what deploy raises."""
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+            deploy_flow(workspace.root)
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # deploy's own word
+            raise
+        wrong.add(f"the flow run broke off: {describe(error)}; deploying without Prefect")
+        return False
+    return True

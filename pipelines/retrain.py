@@ -23,9 +23,16 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
-from pipelines import candidate, data_history, database, ingest, registration, registry, stages, validation, versions
-from pipelines.workspace import Workspace
-from training import drift, tracking
+from pipelines.candidate import decide as candidate
+from pipelines.data import history, ingest, versioning
+from pipelines.database import tables
+from pipelines.registry import data_docs
+from pipelines.registry import register as registration
+from pipelines.registry import versions as registry
+from pipelines.stages import stage_process
+from pipelines.workspace.places import Workspace
+from training.stage import tracking
+from training.validation import drift
 
 CANCELLATION_SECONDS = 3
 """How often a running stage asks Prefect whether its run was cancelled."""
@@ -45,7 +52,7 @@ class Retraining:
 
 def finish_cancelled(flow: Any, flow_run: FlowRun, state: State) -> None:
     """Give a run whose stage was stopped the state that was asked for."""
-    if isinstance(state.result(raise_on_failure=False), stages.StageStopped):
+    if isinstance(state.result(raise_on_failure=False), stage_process.StageStopped):
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, Cancelled(message="Cancelled; its stage was stopped."), force=True)
 
@@ -61,12 +68,12 @@ def retrain(root: Path, from_database: bool = True) -> Retraining:
     Raises BadInput, StageFailed, StageStopped, WorkspaceBusy: each with one line for a person.
     """
     workspace = Workspace(root)
-    with stages.only_one(workspace):
+    with stage_process.only_one(workspace):
         data = ingest_pictures(workspace) if from_database else pull_data(workspace)
         take_reference(workspace, data)
         try:
             validated = run_stage(workspace, "validate")
-        except stages.StageFailed:
+        except stage_process.StageFailed:
             with contextlib.suppress(registry.RegistryUnreachable):  # what stopped the stage is what a person must know
                 show_validation(workspace, data, again=True)
             raise
@@ -83,43 +90,43 @@ def retrain(root: Path, from_database: bool = True) -> Retraining:
 
 
 @task
-def ingest_pictures(workspace: Workspace) -> versions.DataVersion:
+def ingest_pictures(workspace: Workspace) -> versioning.DataVersion:
     """Bring data/ to what the product database has, and data.dvc to data/."""
     started = time.monotonic()
-    engine = database.connect(workspace.database_url)
+    engine = tables.connect(workspace.database_url)
     try:
         report = ingest.ingest(engine, workspace.data)
     finally:
         engine.dispose()
-    data = versions.add_data(workspace)
+    data = versioning.add_data(workspace)
     say(f"ingest: {report} in {time.monotonic() - started:.0f} s -> {data}")
     return data
 
 
 @task
-def pull_data(workspace: Workspace) -> versions.DataVersion:
+def pull_data(workspace: Workspace) -> versioning.DataVersion:
     """Bring data/ to what data.dvc says."""
-    versions.pull_data(workspace)
-    data = versions.read_version(workspace)
+    versioning.pull_data(workspace)
+    data = versioning.read_version(workspace)
     assert data is not None, "pull_data refuses a workspace without data.dvc"
     say(f"data: as data.dvc has it -> {data}")
     return data
 
 
 @task
-def take_reference(workspace: Workspace, data: versions.DataVersion) -> None:
+def take_reference(workspace: Workspace, data: versioning.DataVersion) -> None:
     """Have reference.json say how the champion's data are distributed, where the data is new."""
-    say(validation.take_reference(workspace, data))
+    say(data_docs.take_reference(workspace, data))
 
 
 @task
-def show_validation(workspace: Workspace, data: versions.DataVersion, again: bool) -> validation.Docs | None:
+def show_validation(workspace: Workspace, data: versioning.DataVersion, again: bool) -> data_docs.Docs | None:
     """Put what was set aside where people look, and Data Docs into MLflow with a link to them in Prefect."""
-    count = validation.record_quarantine(workspace, data)
+    count = data_docs.record_quarantine(workspace, data)
     if count:
         page = workspace.reports / "validation" / "quarantine" / "index.html"
         say(f"quarantine: {count:,} pictures -> {page}; `photoproof data quarantine` lists them")
-    docs = validation.log_docs(workspace, data, again)
+    docs = data_docs.log_docs(workspace, data, again)
     if docs:
         create_link_artifact(
             link=docs.link,
@@ -131,37 +138,37 @@ def show_validation(workspace: Workspace, data: versions.DataVersion, again: boo
 
 
 @task(task_run_name="{stage}")
-def run_stage(workspace: Workspace, stage: str) -> stages.StageRun:
+def run_stage(workspace: Workspace, stage: str) -> stage_process.StageRun:
     """Run one stage of dvc.yaml."""
-    run = stages.run_stage(workspace, stage, stopped=_cancelled())
+    run = stage_process.run_stage(workspace, stage, stopped=_cancelled())
     say(run.line)
     return run
 
 
 @task
-def commit_data(workspace: Workspace, data: versions.DataVersion) -> None:
+def commit_data(workspace: Workspace, data: versioning.DataVersion) -> None:
     """Commit data.dvc, now that the data has passed validation, with a tag and what changed."""
-    data_history.commit(workspace, data)
+    history.commit(workspace, data)
 
 
 @task
 def commit_run(workspace: Workspace) -> None:
     """Commit what the model was made of."""
-    versions.commit(workspace, ["dvc.lock", "params.yaml", str(drift.REFERENCE)], "Retrain: stages as run")
+    versioning.commit(workspace, ["dvc.lock", "params.yaml", str(drift.REFERENCE)], "Retrain: stages as run")
 
 
 @task(retries=2, retry_delay_seconds=5)
 def push_data(workspace: Workspace) -> None:
     """Push the data to the store, so that another machine can have this version."""
-    versions.push_data(workspace)
+    versioning.push_data(workspace)
 
 
 @task(retries=1, retry_delay_seconds=2)
-def register(workspace: Workspace, docs: validation.Docs | None) -> registry.Registered:
+def register(workspace: Workspace, docs: data_docs.Docs | None) -> registry.Registered:
     """Register the exported model, unless it is a version already; its run names the Data Docs of its data."""
     registered = registration.register(workspace)
     if docs:
-        validation.tag_training(workspace, registered.version, docs)
+        data_docs.tag_training(workspace, registered.version, docs)
     if registered.new:
         say(f"register: {registry.MODEL} version {registered.version}, model {registered.model_id}")
     else:
@@ -180,9 +187,9 @@ def decide(workspace: Workspace, registered: registry.Registered) -> candidate.D
 @task
 def summarise(
     workspace: Workspace,
-    data: versions.DataVersion,
-    docs: validation.Docs | None,
-    runs: list[stages.StageRun],
+    data: versioning.DataVersion,
+    docs: data_docs.Docs | None,
+    runs: list[stage_process.StageRun],
     registered: registry.Registered,
     decision: candidate.Decision,
 ) -> Retraining:
@@ -228,7 +235,7 @@ def run_link(workspace: Workspace) -> str:
     run_id = json.loads((workspace.models / "autoencoder" / "run.json").read_text())["run_id"]
     mlflow = tracking.setup(workspace.root)
     experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
-    return f"{validation.mlflow_page(workspace)}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
+    return f"{data_docs.mlflow_page(workspace)}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
 
 
 def say(line: str) -> None:

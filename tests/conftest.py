@@ -19,9 +19,9 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from pipelines.workspace import Workspace
-from training.config import Evaluate, Params, Split, Train
-from training.manifest import SCHEMA
+from pipelines.workspace.places import Workspace
+from training.dataset.manifest import SCHEMA
+from training.stage.params import Evaluate, Params, Split, Train
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 WORKSPACE_FILES = (
@@ -148,9 +148,9 @@ def write_data(root: Path) -> None:
 @pytest.fixture(scope="session")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     """Ten drawn products through an untrained encoder (colours get through it), evaluated and exported."""
-    from training.autoencoder import build, save
     from training.evaluate import evaluate
     from training.export import export
+    from training.model.autoencoder import build, save
 
     root = tmp_path_factory.mktemp("evaluated")
     write_data(root)

@@ -19,27 +19,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from training import comparison, tracking
-from training.autoencoder import load
-from training.baselines import baseline_scores, looks
-from training.calibrate import Decision, calibrate, reliability, threshold_intervals
-from training.comparison import Methods
-from training.config import Evaluate, Params
-from training.embedding import embed
-from training.errors import BadInput
-from training.explain import Judge
-from training.golden import choose
-from training.illustrate import illustrate
-from training.judging import Cohort, Judging, with_pivot
-from training.manifest import assign_splits, hash_to_unit, read_manifest
-from training.metrics import Floats, decisions, identification, separation
-from training.output import replacing
-from training.pairs import Pairs, by_group, compare, hard_figures, in_team_mix, measure, table
-from training.plain_autoencoder import plain_encoder
-from training.report import percent, render
-from training.slices import slice_figures
-from training.stage import run_stage
-from training.temperature import USUAL, choose_temperature
+from training.dataset.manifest import assign_splits, hash_to_unit, read_manifest
+from training.decision.log_ratio import Cohort, Judging, with_pivot
+from training.evaluation.baselines import baseline_scores, looks
+from training.evaluation.calibrate import Decision, calibrate, reliability, threshold_intervals
+from training.evaluation.embedding import embed
+from training.evaluation.explain import Judge
+from training.evaluation.golden_pairs import choose
+from training.evaluation.metrics import Floats, decisions, identification, separation
+from training.evaluation.pairs import Pairs, by_group, compare, hard_figures, in_team_mix, measure, table
+from training.evaluation.plain_autoencoder import plain_encoder
+from training.evaluation.slices import slice_figures
+from training.evaluation.temperature import USUAL, choose_temperature
+from training.model.autoencoder import load
+from training.report import baseline_table
+from training.report.baseline_table import Methods
+from training.report.illustrate import illustrate
+from training.report.page import percent, render
+from training.stage import tracking
+from training.stage.errors import BadInput
+from training.stage.files import replacing
+from training.stage.params import Evaluate, Params
+from training.stage.run import run_stage
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
             folder / "pairs.parquet",
             compression="zstd",
         )
-        (folder / "table.md").write_text(comparison.markdown(metrics, methods))
+        (folder / "table.md").write_text(baseline_table.markdown(metrics, methods))
         drawn = illustrate(folder, root / "data", judge, tested, baselines)
         page = render(metrics, decision, methods, drawn, facts(root, decision, cohort))
         (folder / "report.html").write_text(page)

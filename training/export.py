@@ -18,16 +18,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import saved_model
-from training.autoencoder import load
-from training.calibrate import Decision
-from training.config import Params
-from training.errors import BadInput
-from training.golden import TOLERANCE, deviation
-from training.graph import build_graph
-from training.judging import Cohort
-from training.output import replacing
-from training.stage import hushed, run_stage
+from training.decision.log_ratio import Cohort
+from training.evaluation.calibrate import Decision
+from training.evaluation.golden_pairs import TOLERANCE, deviation
+from training.model.autoencoder import load
+from training.saved_model import loading
+from training.saved_model.graph import build_graph
+from training.stage.errors import BadInput
+from training.stage.files import replacing
+from training.stage.params import Params
+from training.stage.run import hushed, run_stage
 
 MODEL_NAME = "product-encoder"
 """What TensorFlow Serving serves it as."""
@@ -144,7 +144,7 @@ def prove(folder: Path, golden: dict[str, Any]) -> float:
     graph_bytes = (folder / "saved_model.pb").stat().st_size
     if graph_bytes > GRAPH_MAX:
         raise NotReproduced(f"saved_model.pb is {graph_bytes:,} bytes: weights became constants of the graph")
-    with saved_model.load(folder) as model:
+    with loading.load(folder) as model:
         deviates = deviation(model, golden)
         if not deviates <= TOLERANCE:
             raise NotReproduced(
@@ -158,7 +158,7 @@ def prove(folder: Path, golden: dict[str, Any]) -> float:
     return deviates
 
 
-def _prove_isolation(model: saved_model.LoadedModel, good: bytes) -> None:
+def _prove_isolation(model: loading.LoadedModel, good: bytes) -> None:
     broken = [b"", good[: len(good) // 2][:200], b"no picture", good[:30] + bytes(200)]
     alone = model.run("encode", {"image_bytes": np.array([good], object)})
     mixed = model.run("encode", {"image_bytes": np.array([*broken, good, *broken], object)})

@@ -25,31 +25,21 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training import autoencoder, batches, checkpoints, distributed, losses, sheets, tracking
-from training.autoencoder import Autoencoder
-from training.batches import Catalogue
-from training.config import Params, Train
-from training.errors import BadInput
-from training.learner import LOSSES, Learner, new_learner, step_function
-from training.look import Look, impatient, looks_since_best
-from training.output import replacing
-from training.stage import run_stage
+from training.fitting import batches, checkpoints, distributed, losses, sheets
+from training.fitting.batches import Catalogue
+from training.fitting.learner import LOSSES, Learner, new_learner, step_function
+from training.fitting.validation_look import Look, impatient, looks_since_best
+from training.model import autoencoder
+from training.model.autoencoder import Autoencoder
+from training.stage import tracking
+from training.stage.errors import BadInput
+from training.stage.files import replacing
+from training.stage.fingerprints import code_of
+from training.stage.params import Params, Train
+from training.stage.run import run_stage
 
 OUT = Path("models/autoencoder")
-_CODE = (
-    "autoencoder",
-    "backbones",
-    "batches",
-    "camera",
-    "distributed",
-    "imagenet",
-    "images",
-    "learner",
-    "look",
-    "losses",
-    "manifest",
-    "train",
-)
+_CODE = ("train.py", "fitting", "model", "dataset/manifest.py")
 _CHECK_AFTER = 0.1
 """Share of the steps before which latents may be alike: they begin so."""
 _MOST_FITTED = 2048
@@ -239,10 +229,8 @@ def _log_sheet(name: str, draw: Callable[[Path], None]) -> None:
 
 
 def _key(root: Path, params: Params, rows: Any) -> str:
-    here = Path(__file__).parent
     pictures = rows[["picture_id", "product_id", "role", "split", "known", "sha256", "path"]].to_json(orient="values")
-    code = [(here / f"{name}.py").read_bytes() for name in _CODE]
-    return checkpoints.key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code)
+    return checkpoints.key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code_of(_CODE))
 
 
 def _write(folder: Path, model: Autoencoder, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Measure the pictures of data/, check the promises of training/expectations.py, set aside what breaks them.
+"""Measure the pictures of data/, check the promises of training/validation/expectations.py, set aside what breaks them.
 
     dvc repro validate        or        python -m training.validate
 
@@ -16,15 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training import data_docs, drift, manifest, measure, measured_before
-from training.config import Params, Validate
-from training.errors import BadInput
-from training.leakage import relations
-from training.released import NO_ORIGINAL, can_release, read_released
-from training.tracking import data_version
+from training.dataset import manifest
+from training.dataset.releases import NO_ORIGINAL, can_release, read_released
+from training.stage.errors import BadInput
+from training.stage.params import Params, Validate
+from training.stage.tracking import data_version
+from training.validation import data_docs, drift, measure, measure_cache
+from training.validation.leakage import relations
 
 if TYPE_CHECKING:
-    from training.suites import Broken
+    from training.validation.suites import Broken
 
 REPORT = Path("reports/validation")
 
@@ -69,7 +70,7 @@ def validate(root: Path, params: Params) -> ValidateReport:
     version = data_version(root) or "data"
     reference = drift.read_reference(root / drift.REFERENCE)
 
-    from training import expectations, suites  # Great Expectations takes seconds to import
+    from training.validation import expectations, suites  # Great Expectations takes seconds to import
 
     limits = params.validate
     to_check = [expectations.structure()]
@@ -77,8 +78,8 @@ def validate(root: Path, params: Params) -> ValidateReport:
     measured = None
     if set(manifest.SCHEMA.names) <= set(table.column_names):
         paths = [root / "data" / path for path in table["path"].to_pylist()]
-        known = root / measured_before.FOLDER
-        measured = measured_before.measure_new(paths, params.export.max_pixels, known, params.workers)
+        known = root / measure_cache.FOLDER
+        measured = measure_cache.measure_new(paths, params.export.max_pixels, known, params.workers)
         pictures = relations(pictures.join(measured.to_pandas()), params.split, limits.duplicate_distance)
         pictures = drift.columns(pictures)
         to_check += [expectations.pictures(limits), expectations.leakage(limits)]
@@ -187,6 +188,6 @@ def _counted(things: Sequence[str], noun: str) -> str:
 
 
 if __name__ == "__main__":
-    from training.stage import run_stage
+    from training.stage.run import run_stage
 
     run_stage("validate", validate)

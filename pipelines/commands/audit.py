@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.workspace import Workspace
-from training.errors import BadInput
+from pipelines.workspace.places import Workspace
+from training.stage.errors import BadInput
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -26,13 +26,13 @@ def run(
     """Verify every claim that has no verdict of the model that serves, and report what was found."""
     if context.invoked_subcommand is not None:
         return
-    from pipelines import database
-    from pipelines.prefect_server import prefect_api
-    from training.config import read_params
+    from pipelines.database import tables
+    from pipelines.orchestration.prefect_server import prefect_api
+    from training.stage.params import read_params
 
     workspace = Workspace.here()
     read_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
-    database.connect(workspace.database_url).dispose()
+    tables.connect(workspace.database_url).dispose()
     with prefect_api(workspace), contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         from pipelines.audit import audit as flow
 
@@ -44,7 +44,7 @@ def run(
 @audit.command("report")
 def report(as_json: AsJson = False) -> None:
     """Write the report anew, with the live error rates from people's decisions so far."""
-    from pipelines import audit_report
+    from pipelines.auditing import report as audit_report
 
     found, page = audit_report.make_report(Workspace.here())
     typer.echo(audit_report.as_json(found) if as_json else f"{found}\nreport: {page}")
@@ -53,8 +53,8 @@ def report(as_json: AsJson = False) -> None:
 @audit.command("queue")
 def queue(as_json: AsJson = False) -> None:
     """List the photos that wait for a person: reviews, copies of originals, and a share drawn from all verdicts."""
-    from pipelines.database import connect
-    from pipelines.label import waiting
+    from pipelines.auditing.labels import waiting
+    from pipelines.database.tables import connect
 
     engine = connect(Workspace.here().database_url)
     count = 0
@@ -78,8 +78,8 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Say which product a photo shows: a person's decision, which the next ingest takes for the truth."""
-    from pipelines import label as labelling
-    from pipelines.database import connect
+    from pipelines.auditing import labels as labelling
+    from pipelines.database.tables import connect
 
     single = photo is not None and (product is not None) != wrong
     if (csv is None) != single or (csv is not None and (photo or product or wrong)):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.quarantine import quarantine
-from pipelines.workspace import Workspace
+from pipelines.workspace.places import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -18,8 +18,8 @@ def import_folder(
     as_json: AsJson = False,
 ) -> None:
     """Import a folder of products and photos into the product database; what is there already is not doubled."""
-    from pipelines.database import connect
-    from pipelines.importing import import_folder
+    from pipelines.database.import_folder import import_folder
+    from pipelines.database.tables import connect
 
     engine = connect(Workspace.here().database_url)
     try:
@@ -37,16 +37,17 @@ def import_folder(
 
 def ingest(as_json: AsJson = False) -> None:
     """Bring the product database's labelled pictures into data/, and data.dvc to that version."""
-    from pipelines import stages, versions
-    from pipelines.database import connect
-    from pipelines.ingest import ingest
+    from pipelines.data import versioning
+    from pipelines.data.ingest import ingest
+    from pipelines.database.tables import connect
+    from pipelines.stages import stage_process
 
     workspace = Workspace.here()
     engine = connect(workspace.database_url)
     try:
-        with stages.only_one(workspace):
+        with stage_process.only_one(workspace):
             report = ingest(engine, workspace.data)
-            version = versions.add_data(workspace)
+            version = versioning.add_data(workspace)
     finally:
         engine.dispose()
     if as_json:
@@ -61,8 +62,8 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Draw a small catalogue, always the same for a seed, in the form that `photoproof import` reads."""
-    from pipelines.sample import SEED, draw_sample
-    from training.stage import hushed
+    from pipelines.demo.sample import SEED, draw_sample
+    from training.stage.run import hushed
 
     with hushed():
         drawn = draw_sample(folder, SEED if seed is None else seed)
@@ -79,9 +80,9 @@ def log(
     as_json: AsJson = False,
 ) -> None:
     """List the versions of data/ that are committed, newest first, each with what it changed."""
-    from pipelines import data_history
+    from pipelines.data import history
 
-    found = data_history.log(Workspace.here(), most)
+    found = history.log(Workspace.here(), most)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in found], default=str, ensure_ascii=False))
         return
@@ -96,11 +97,11 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Say which pictures came, went, changed or were relabelled between two versions."""
-    from pipelines import data_history
+    from pipelines.data import history
 
     workspace = Workspace.here()
-    old, new = (data_history.pictures(workspace, data_history.find(workspace, name)) for name in (before, after))
-    found = data_history.difference(old, new)
+    old, new = (history.pictures(workspace, history.find(workspace, name)) for name in (before, after))
+    found = history.difference(old, new)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
         return
@@ -120,12 +121,13 @@ def diff(
 @data.command("checkout")
 def checkout(version: Annotated[str, typer.Argument(help="Its md5's beginning, its tag, or a git revision.")]) -> None:
     """Bring data.dvc and data/ to a version; commits nothing."""
-    from pipelines import data_history, stages
+    from pipelines.data import history
+    from pipelines.stages import stage_process
 
     workspace = Workspace.here()
-    found = data_history.find(workspace, version)
-    with stages.only_one(workspace):
-        there = data_history.checkout(workspace, found)
+    found = history.find(workspace, version)
+    with stage_process.only_one(workspace):
+        there = history.checkout(workspace, found)
     typer.echo(f"data/ is now {found}")
     if there.md5 != found.md5:
         typer.echo(f"without what was forgotten since: {there}")
@@ -141,7 +143,7 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Remove a photo, or a product and its photos, for good: from the database, every version and every remote."""
-    from pipelines.forget import forget
+    from pipelines.removal.forget import forget
 
     if photo and product:
         raise typer.BadParameter("one of --photo and --product, not both")
@@ -165,7 +167,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Delete old versions' pictures from the cache and the remotes, but for those that somebody may still ask for."""
-    from pipelines.data_gc import collect
+    from pipelines.removal.gc import collect
 
     found = collect(Workspace.here(), keep, really=not dry_run)
     typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False) if as_json else str(found))

@@ -14,8 +14,8 @@ def demo(
     to: Annotated[Path | None, typer.Option(help="Where the scratch workspace goes.")] = None,
 ) -> None:
     """Show the whole way, from a folder of pictures to ten verdicts, in a scratch workspace."""
-    from pipelines.demo import demo as show
-    from pipelines.workspace import Workspace
+    from pipelines.demo.demo import demo as show
+    from pipelines.workspace.places import Workspace
 
     here = Workspace.here()
     show(here.root, to or here.state / "demo", catalogue.resolve() if catalogue else None, setting)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.workspace import Workspace
-from training.errors import BadInput
-from training.stage import hushed
+from pipelines.workspace.places import Workspace
+from training.stage.errors import BadInput
+from training.stage.run import hushed
 
 if TYPE_CHECKING:
-    from training.explain import Explanation
-    from training.explanation_figure import Row
+    from training.evaluation.explain import Explanation
+    from training.report.explanation_figure import Row
 
 
 def explain(
@@ -22,7 +22,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Draw which part of PHOTO speaks for ORIGINAL's product and which against, by the workspace's own model."""
-    from photoproof.pictures import prepare
+    from photoproof.pictures.prepare import prepare
 
     workspace = Workspace.here()
     if to.suffix.lower() != ".png" or not to.parent.is_dir():
@@ -31,12 +31,12 @@ def explain(
     with hushed():
         import tensorflow as tf
 
-        from training.explain import explain as find
-        from training.explain import read_judge
-        from training.explanation_figure import explanation_figure
-        from training.figures import save
-        from training.images import decode
-        from training.report import probability
+        from training.evaluation.explain import explain as find
+        from training.evaluation.explain import read_judge
+        from training.model.images import decode
+        from training.report.explanation_figure import explanation_figure
+        from training.report.figures import save
+        from training.report.page import probability
     judge = read_judge(workspace.root)
     found = find(judge, *(decode(tf.constant(one), judge.size).numpy() for one in sent))
     row = _row(workspace, f"{Path(original).name} ← {Path(photo).name}", found)
@@ -57,10 +57,10 @@ def _row(workspace: Workspace, title: str, found: "Explanation") -> "Row":
     """The products that the photo is most like have names and pictures where data/ is there."""
     import tensorflow as tf
 
-    from training.explanation_figure import Row, label
-    from training.illustrate import NEAR
-    from training.images import decode
-    from training.manifest import read_manifest
+    from training.dataset.manifest import read_manifest
+    from training.model.images import decode
+    from training.report.explanation_figure import Row, label
+    from training.report.illustrate import NEAR
 
     manifest, known = workspace.data / "manifest.parquet", {}
     if manifest.is_file():

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.workspace import Workspace
-from training.errors import BadInput
+from pipelines.workspace.places import Workspace
+from training.stage.errors import BadInput
 
 
 def retrain(
@@ -20,14 +20,14 @@ def retrain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Ingest, validate, train, evaluate, export and register, each where something is new."""
-    from pipelines import database
-    from pipelines.prefect_server import prefect_api
-    from training.config import read_params
+    from pipelines.database import tables
+    from pipelines.orchestration.prefect_server import prefect_api
+    from training.stage.params import read_params
 
     workspace = Workspace.here()
     read_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
     if ingest:
-        database.connect(workspace.database_url).dispose()
+        tables.connect(workspace.database_url).dispose()
     lines_to = sys.stderr if as_json else sys.stdout
     with prefect_api(workspace), contextlib.redirect_stdout(lines_to):
         from pipelines.retrain import retrain as flow
@@ -41,7 +41,7 @@ def prefect(
     port: Annotated[int, typer.Option(help="Port of the local server's page and API.")] = 4200,
 ) -> None:
     """Run this workspace's Prefect server in the foreground, until Ctrl-C."""
-    from pipelines.prefect_server import prefect_api
+    from pipelines.orchestration.prefect_server import prefect_api
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with prefect_api(Workspace.here(), port) as url:
@@ -53,8 +53,8 @@ def flows(
     action: Annotated[str, typer.Argument(help="`serve`: register all flows and run what is due or asked for.")],
 ) -> None:
     """Register all flows (retrain, deploy, shadow, audit) in Prefect, scheduled as in params.yaml, until Ctrl-C."""
-    from pipelines.prefect_server import prefect_api
-    from training.config import read_params
+    from pipelines.orchestration.prefect_server import prefect_api
+    from training.stage.params import read_params
 
     if action != "serve":
         raise BadInput("flows: say `photoproof flows serve`")
@@ -62,7 +62,7 @@ def flows(
     schedules = read_params(workspace.params).schedules
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with prefect_api(workspace) as url, contextlib.suppress(KeyboardInterrupt):
-        from pipelines.flows import serve_flows
+        from pipelines.schedules import serve_flows
 
         for name in ("retrain", "deploy", "shadow", "audit"):
             when = getattr(schedules, name)

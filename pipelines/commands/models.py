@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.workspace import Workspace
-from training.errors import BadInput
+from pipelines.workspace.places import Workspace
+from training.stage.errors import BadInput
 
 
 def candidate(
@@ -17,12 +17,12 @@ def candidate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
     """Make the report on a version again, beside today's champion, in reports/candidate/; no alias or tag changes."""
-    from pipelines import registry
-    from pipelines.candidate import as_json as to_json
-    from pipelines.candidate import report
+    from pipelines.candidate.decide import as_json as to_json
+    from pipelines.candidate.decide import report
+    from pipelines.registry import versions
 
     workspace = Workspace.here()
-    decision = report(workspace, registry.find(workspace, version))
+    decision = report(workspace, versions.find(workspace, version))
     page = workspace.reports / "candidate" / "decision.md"
     typer.echo(to_json(decision) if as_json else page.read_text().rstrip())
 
@@ -33,9 +33,9 @@ def promote(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Let the alias `champion` name a version, as in MLflow's own page; `photoproof deploy` then serves it."""
-    from pipelines import registry
+    from pipelines.registry import versions
 
-    promoted = registry.promote(Workspace.here(), version, alias)
+    promoted = versions.promote(Workspace.here(), version, alias)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(promoted)))
         return
@@ -52,7 +52,7 @@ def deploy(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary."""
-    from pipelines.deploy import deploy as carry_out
+    from pipelines.deployment.reconcile import deploy as carry_out
 
     once = [name for name, on in (("--dry-run", dry_run), ("--retry", retry), ("--json", as_json)) if on]
     if watch and once:
@@ -84,8 +84,8 @@ def deploy(
 def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
     import signal
 
-    from pipelines.prefect_server import PrefectUnavailable, prefect_api
-    from pipelines.workspace import Settings
+    from pipelines.orchestration.prefect_server import PrefectUnavailable, prefect_api
+    from pipelines.workspace.places import Settings
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     every = Settings().watch_seconds
@@ -97,7 +97,7 @@ def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
                 runs = f"; runs are at {url.removesuffix('/api')}"
             except PrefectUnavailable as error:
                 say(f"WARNING: {error}; aliases are followed all the same, without flow runs")
-            from pipelines.deploy_flow import watch
+            from pipelines.deploy import watch
 
             say(f"deploy: watching MLflow's aliases every {every:g} s{runs}")
             watch(workspace, every, say)
@@ -110,7 +110,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Print the changes as JSON.")] = False,
 ) -> None:
     """List what was deployed, and what failed, the newest last; with --at, what served at that time."""
-    from pipelines import deployments
+    from pipelines.deployment import history as deployments
 
     until = deployments.moment(at) if at else None
     changes = deployments.history(Workspace.here(), until)
@@ -135,6 +135,6 @@ def serve(
     rest_port: Annotated[int, typer.Option(help="Port for REST.")] = 8501,
 ) -> None:
     """Start the model server on what is deployed, in the foreground, until Ctrl-C."""
-    from pipelines.serve import serve as run
+    from pipelines.deployment.model_server import serve as run
 
     run(Workspace.here(), port, rest_port)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.workspace import Workspace
+from pipelines.workspace.places import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.engine import Engine
 
-    from pipelines.quarantine import SetAside
+    from pipelines.data.quarantine import SetAside
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Ids = Annotated[list[str], typer.Argument(help="Ids of pictures in quarantine.")]
@@ -32,11 +32,11 @@ def listed(
     """List what is set aside, with the reasons and what was decided; release and delete decide."""
     if ctx.invoked_subcommand is not None:
         return
-    from pipelines import data_history
-    from pipelines.quarantine import set_aside
+    from pipelines.data import history
+    from pipelines.data.quarantine import set_aside
 
     workspace = Workspace.here()
-    md5 = data_history.find(workspace, version).md5 if version else _version(workspace)
+    md5 = history.find(workspace, version).md5 if version else _version(workspace)
     found = _printed(workspace, lambda engine: set_aside(engine, md5), as_json)
     if as_json:
         return
@@ -60,7 +60,7 @@ def delete(ids: Ids, role: Role = None, who: Who = None, as_json: AsJson = False
 def _decide(
     ids: list[str], decision: Literal["released", "deleted"], role: str | None, who: str | None, as_json: bool
 ) -> None:
-    from pipelines.quarantine import decide
+    from pipelines.data.quarantine import decide
 
     workspace = Workspace.here()
     md5 = _version(workspace)
@@ -69,7 +69,7 @@ def _decide(
 
 def _printed(workspace: Workspace, ask: "Callable[[Engine], list[SetAside]]", as_json: bool) -> "list[SetAside]":
     """What the product database answers, after it is printed."""
-    from pipelines.database import connect
+    from pipelines.database.tables import connect
 
     engine = connect(workspace.database_url)
     try:
@@ -85,8 +85,8 @@ def _printed(workspace: Workspace, ask: "Callable[[Engine], list[SetAside]]", as
 
 
 def _version(workspace: Workspace) -> str:
-    from pipelines.versions import read_version
-    from training.errors import BadInput
+    from pipelines.data.versioning import read_version
+    from training.stage.errors import BadInput
 
     version = read_version(workspace)
     if version is None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.workspace import Workspace
-from training.errors import BadInput
+from pipelines.workspace.places import Workspace
+from training.stage.errors import BadInput
 
 
 def replay(
@@ -24,7 +24,7 @@ def replay(
 
     Exit code 0: the same score, 1: not the same, 2: the pictures are not kept.
     """
-    from pipelines import replay as replaying
+    from pipelines.auditing import replay as replaying
 
     if (verdict is None) == (row is None):
         raise BadInput("replay: name a file with a verdict, or a row of the verdicts table with --row")
@@ -41,7 +41,7 @@ def shadow(
     as_json: Annotated[bool, typer.Option("--json", help="Print every claim as JSON.")] = False,
 ) -> None:
     """Ask stable and canary about a sample of the last day's claims, and report where they differ, with pictures."""
-    from pipelines import shadow as shadowing
+    from pipelines.deployment import shadow as shadowing
 
     found = shadowing.shadow(Workspace.here(), sample, hours)
     typer.echo(shadowing.as_json(found) if as_json else f"shadow: {found}")

@@ -24,7 +24,7 @@ from serving.model_server.status import (
     from_exception,
     invalid_argument,
 )
-from training.saved_model import Signature
+from training.saved_model.loading import Signature
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server import tensors
 from serving.model_server.status import failed_precondition, invalid_argument
-from training.saved_model import DEFAULT_SIGNATURE, Signature
+from training.saved_model.loading import DEFAULT_SIGNATURE, Signature
 
 if TYPE_CHECKING:
     from serving.model_server.servable import Servable

@@ -22,7 +22,7 @@ from serving.model_server.models import Models
 from serving.model_server.monitoring import Monitor
 from serving.model_server.predict import run
 from serving.model_server.status import StatusError, from_exception, invalid_argument
-from training.saved_model import DEFAULT_SIGNATURE
+from training.saved_model.loading import DEFAULT_SIGNATURE
 
 log = logging.getLogger(__name__)
 

@@ -12,28 +12,28 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.model_server import predict
 from serving.model_server.status import StatusError, from_exception, invalid_argument, not_found, raise_status
-from training import saved_model
+from training.saved_model import loading
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_WARMUP_RECORDS = 1000
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[saved_model.Signature, Sequence[str], Sequence[str], Sequence[np.ndarray], int], dict[str, np.ndarray]]
+Run = Callable[[loading.Signature, Sequence[str], Sequence[str], Sequence[np.ndarray], int], dict[str, np.ndarray]]
 """(signature, input names, output names, an array per input, timeout in ms or 0) -> output by name."""
 
 
 class Servable:
     """A loaded version. `run` may be replaced by one that merges calls (batching.py)."""
 
-    def __init__(self, name: str, number: int, model: saved_model.LoadedModel):
+    def __init__(self, name: str, number: int, model: loading.LoadedModel):
         self.name = name
         self.number = number
         self.model = model
         self.run: Run = self.run_alone
 
     @property
-    def signatures(self) -> dict[str, saved_model.Signature]:
+    def signatures(self) -> dict[str, loading.Signature]:
         """By name."""
         return self.model.signatures
 
@@ -44,7 +44,7 @@ class Servable:
 
     def run_alone(
         self,
-        signature: saved_model.Signature,
+        signature: loading.Signature,
         inputs: Sequence[str],
         outputs: Sequence[str],
         arrays: Sequence[np.ndarray],
@@ -78,7 +78,7 @@ def load(
     if not ((folder / "saved_model.pb").is_file() or (folder / "saved_model.pbtxt").is_file()):
         raise not_found(f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}")
     try:
-        model = saved_model.load(folder, config=config)
+        model = loading.load(folder, config=config)
     except Exception as error:  # a folder may be broken in any way; the server must outlive it
         raise from_exception(error) from error
     servable = Servable(name, number, model)

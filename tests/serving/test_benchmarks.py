@@ -6,11 +6,11 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.growth import Scratch
-from benchmarks.measure import Row
 from benchmarks.model import draw_pairs, export_model
 from benchmarks.server import running
+from benchmarks.timing import Row
 from photoproof import Verifier
-from training.config import read_params
+from training.stage.params import read_params
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from photoproof.pictures import prepare
-from training.images import decode
+from photoproof.pictures.prepare import prepare
+from training.model.images import decode
 
 SIDE = 96
 

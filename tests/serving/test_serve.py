@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from photoproof import PhotoproofError, Verifier
-from pipelines.models_config import Served, write_config
-from pipelines.prefect_server import free_port
-from pipelines.serve import ServerFailed, running_server
-from pipelines.workspace import Workspace
+from pipelines.deployment.model_server import ServerFailed, running_server
+from pipelines.deployment.models_config import Served, write_config
+from pipelines.orchestration.prefect_server import free_port
+from pipelines.workspace.places import Workspace
 
 SERVES = """
 import sys
 from pathlib import Path
-from pipelines.serve import serve
-from pipelines.workspace import Workspace
+from pipelines.deployment.model_server import serve
+from pipelines.workspace.places import Workspace
 serve(Workspace(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))
 """
 

@@ -14,7 +14,7 @@ import yaml
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from photoproof import Verdict, Verifier
-from pipelines.models_config import Served, read_config
+from pipelines.deployment.models_config import Served, read_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "serving/tensorflow_serving"
 FILLED = {

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from training.manifest import read_manifest
+from training.dataset.manifest import read_manifest
 
 settings.register_profile("photoproof", deadline=None)  # an example's time says how busy the machine is
 settings.load_profile("photoproof")

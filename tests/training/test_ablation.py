@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from benchmarks.ablation import FIGURES, ROWS, Outcome, _model_of, ablation, as_markdown
-from training.autoencoder import FACTS
-from training.config import Params, read_params
-from training.errors import BadInput
+from training.model.autoencoder import FACTS
+from training.stage.errors import BadInput
+from training.stage.params import Params, read_params
 
 
 def test_every_row_is_of_params_that_exist(tmp_path: Path) -> None:

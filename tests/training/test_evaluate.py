@@ -8,11 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from training.calibrate import Decision
-from training.errors import BadInput
+from training.dataset.manifest import assign_splits
 from training.evaluate import chosen_pictures, cohort_rows, evaluate, flatten
-from training.manifest import assign_splits
-from training.metrics import decisions
+from training.evaluation.calibrate import Decision
+from training.evaluation.metrics import decisions
+from training.stage.errors import BadInput
 
 FIGURES = {"auc", "eer", "tar_at_far_1pct", "tar_at_far_0_1pct", "top1"}
 

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training import saved_model
-from training.autoencoder import load
-from training.calibrate import Decision
-from training.config import Params
-from training.errors import BadInput
+from training.decision.log_ratio import Cohort, Judging, log_ratios
+from training.evaluation.calibrate import Decision
 from training.export import NotReproduced, digest, export
-from training.graph import build_graph, scores_of
-from training.images import decode
-from training.judging import Cohort, Judging, log_ratios
+from training.model.autoencoder import load
+from training.model.images import decode
+from training.saved_model import loading
+from training.saved_model.graph import build_graph, scores_of
+from training.stage.errors import BadInput
+from training.stage.params import Params
 
 OUTPUTS = {"similarity", "distance", "probability", "accept_at", "reject_at", "decoded", "model_id"}
 DECISION = Decision(
@@ -48,7 +48,7 @@ def folder(evaluated):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    with saved_model.load(folder, threads=1) as loaded:
+    with loading.load(folder, threads=1) as loaded:
         yield loaded
 
 
@@ -232,7 +232,7 @@ def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_pat
     )
     tf.saved_model.save(module, str(tmp_path), signatures=module.signatures())
     vectors = unit(np.random.default_rng(0).normal(size=(8, encoder.output_shape[-1])))
-    with saved_model.load(tmp_path, threads=1) as plain:
+    with loading.load(tmp_path, threads=1) as plain:
         found = plain.run("score", {"original_embedding": vectors, "photo_embedding": vectors[::-1]})
     cosine = (vectors * vectors[::-1]).sum(axis=1)
     np.testing.assert_allclose(
@@ -254,7 +254,7 @@ def test_an_encoder_whose_layers_have_odd_names_is_exported_too(tmp_path):
         10_000,
     )
     tf.saved_model.save(module, str(tmp_path), signatures=module.signatures())
-    with saved_model.load(tmp_path, threads=1) as odd:
+    with loading.load(tmp_path, threads=1) as odd:
         assert odd.run("encode", {"image_bytes": strings([b""])})["model_id"].tolist() == [b"odd"]
 
 

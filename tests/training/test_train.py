@@ -15,15 +15,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from pipelines.prefect_server import free_port
-from training import losses
-from training.autoencoder import load
-from training.batches import Catalogue, batches, catalogue_of, plan_steps, read_splits, steps_per_epoch
-from training.config import Params, Split, Train
-from training.distributed import strategy_of
-from training.errors import BadInput
-from training.look import Look
-from training.manifest import SCHEMA, write_manifest
+from pipelines.orchestration.prefect_server import free_port
+from training.dataset.manifest import SCHEMA, write_manifest
+from training.fitting import losses
+from training.fitting.batches import Catalogue, batches, catalogue_of, plan_steps, read_splits, steps_per_epoch
+from training.fitting.distributed import strategy_of
+from training.fitting.validation_look import Look
+from training.model.autoencoder import load
+from training.stage.errors import BadInput
+from training.stage.params import Params, Split, Train
 from training.train import TrainingFailed, train
 
 PRODUCTS, PHOTOS = 10, 6

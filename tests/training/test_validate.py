@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from training import drift, manifest
-from training.config import Params, Validate
-from training.errors import BadInput
-from training.released import COLUMNS, write_released
+from training.dataset import manifest
+from training.dataset.releases import COLUMNS, write_released
+from training.stage.errors import BadInput
+from training.stage.params import Params, Validate
 from training.validate import validate
+from training.validation import drift
 
 LENIENT = replace(Params(), validate=Validate(max_quarantine_share=0.9))
 

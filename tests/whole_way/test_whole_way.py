@@ -19,13 +19,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from photoproof.pictures import prepare
-from pipelines import stages
-from pipelines.demo import unseen_claims
-from pipelines.prefect_server import free_port
-from pipelines.workspace import Workspace
-from training import saved_model
-from training.manifest import read_manifest
+from photoproof.pictures.prepare import prepare
+from pipelines.demo.demo import unseen_claims
+from pipelines.orchestration.prefect_server import free_port
+from pipelines.stages import stage_process
+from pipelines.workspace.places import Workspace
+from training.dataset.manifest import read_manifest
+from training.saved_model import loading
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +165,7 @@ def test_reduction_before_upload_moves_no_score_by_a_hundredth(trained: Workspac
     small = [prepare(one).image_bytes for one in whole]
     assert all(max(Image.open(io.BytesIO(one)).size) <= 1024 for one in small)
     originals = np.array([Path(claim.original).read_bytes() for claim in claims], object)
-    with saved_model.load(trained.models / "saved_model", threads=1) as model:
+    with loading.load(trained.models / "saved_model", threads=1) as model:
         full, reduced = (
             model.run("verify", {"original_bytes": originals, "photo_bytes": np.array(sent, object)})
             for sent in (whole, small)
@@ -184,7 +184,7 @@ def test_a_model_left_by_hand_is_registered_and_its_version_is_the_next(copied: 
     turned = PARAMS | {"evaluate": PARAMS["evaluate"] | {"prior_match": 0.5}}
     copied.params.write_text(yaml.safe_dump(turned))
     dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
-    subprocess.run(dvc, cwd=copied.root, env=stages.stage_environment(copied), check=True, capture_output=True)
+    subprocess.run(dvc, cwd=copied.root, env=stage_process.stage_environment(copied), check=True, capture_output=True)
     outcome = json.loads(photoproof(copied, "retrain", "--json").stdout)
     assert outcome["lines"][0] == "validate: nothing new"
     assert outcome["lines"][3] == "export: nothing new"
@@ -232,7 +232,7 @@ def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Pat
     clone = Workspace(tmp_path / "clone")
     for words in (["pull", "--quiet", "data.dvc"], ["repro", "--quiet", "--single-item", "validate"]):
         dvc = [sys.executable, "-m", "dvc", *words]
-        subprocess.run(dvc, cwd=clone.root, env=stages.stage_environment(clone), check=True, capture_output=True)
+        subprocess.run(dvc, cwd=clone.root, env=stage_process.stage_environment(clone), check=True, capture_output=True)
     assert git(clone, "status", "--porcelain") == "?? dvc.lock\n"
     drawn = {hashlib.sha256(path.read_bytes()).hexdigest() for path in catalogue.rglob("*.jpg")}
     pulled = set(read_manifest(clone.data / "manifest.parquet").sha256)

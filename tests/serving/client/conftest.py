@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from photoproof._proto import wire_pb2
+from photoproof.transport._proto import wire_pb2
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 DESCRIBE = "/tensorflow.serving.PredictionService/GetModelMetadata"

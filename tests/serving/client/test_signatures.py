@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from photoproof.calls import Signature, Tensor
 from photoproof.signatures import SIGNATURES, missing
+from photoproof.transport.calls import Signature, Tensor
 
 INPUTS, OUTPUTS = dict(SIGNATURES["verify"].inputs), dict(SIGNATURES["verify"].outputs)
 

@@ -267,6 +267,6 @@ def test_an_address_or_option_that_makes_no_sense_is_refused_at_once(kind, addre
 
 
 def test_a_token_is_never_shown():
-    from photoproof.server import server_at
+    from photoproof.transport.address import server_at
 
     assert "secret" not in repr(server_at("https://gateway/photoproof", token="secret"))

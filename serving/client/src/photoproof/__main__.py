@@ -1,5 +1,5 @@
 """`python -m photoproof`, the same as the command `photoproof`."""
 
-from photoproof.cli import main
+from photoproof.command_line.cli import main
 
 main()

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from photoproof import flows
-from photoproof.calls import AsyncTransport, Model
-from photoproof.carry import Patience, carry_async
+from photoproof import exchanges
 from photoproof.errors import PhotoproofError
-from photoproof.pictures import Picture, prepare
-from photoproof.server import server_at
+from photoproof.pictures.prepare import Picture, prepare
+from photoproof.retries import Patience, carry_async
+from photoproof.transport.address import server_at
+from photoproof.transport.calls import AsyncTransport, Model
 from photoproof.verdict import Embedding, ServerStatus, Verdict
 
 Pairs = Iterable[tuple[Picture, Picture]] | AsyncIterable[tuple[Picture, Picture]]
@@ -38,14 +38,14 @@ class AsyncVerifier:
     ):
         """As `Verifier`; nothing is sent yet, and no event loop is needed yet."""
         self._server = server_at(server, token, ca, cert, key)
-        self._asked = flows.Asked(str(self._server), Model(model, version, None if version is not None else label))
+        self._asked = exchanges.Asked(str(self._server), Model(model, version, None if version is not None else label))
         self._patience = Patience(timeout, retries)
         self._connected: AsyncTransport | None = None
 
     async def verify(self, original: Picture, photo: Picture) -> Verdict:
         """The verdict on a pair of pictures. Raises PhotoproofError."""
         prepared = await asyncio.to_thread(lambda: (prepare(original, "original"), prepare(photo, "photo")))
-        return await self._carry(flows.verify(self._asked, *prepared))
+        return await self._carry(exchanges.verify(self._asked, *prepared))
 
     def verify_many(self, pairs: Pairs, concurrency: int = 8) -> AsyncIterator[Verdict | PhotoproofError]:
         """The verdicts on a stream of (original, photo), plain or asynchronous, in its order.
@@ -60,16 +60,16 @@ class AsyncVerifier:
     async def encode(self, picture: Picture) -> Embedding:
         """The embedding of an original, for `compare`. Raises PhotoproofError."""
         prepared = await asyncio.to_thread(prepare, picture)
-        return await self._carry(flows.encode(self._asked, prepared))
+        return await self._carry(exchanges.encode(self._asked, prepared))
 
     async def compare(self, embedding: Embedding, photo: Picture) -> Verdict:
         """The verdict on an original encoded before. Raises StaleEmbedding where another model serves by now."""
         prepared = await asyncio.to_thread(prepare, photo, "photo")
-        return await self._carry(flows.compare(self._asked, embedding, prepared))
+        return await self._carry(exchanges.compare(self._asked, embedding, prepared))
 
     async def status(self) -> ServerStatus:
         """What the server serves, and whether the model is one that answers. Raises PhotoproofError."""
-        return await self._carry(flows.status(self._asked))
+        return await self._carry(exchanges.status(self._asked))
 
     async def close(self) -> None:
         """Closes the connection; calls in flight fail."""
@@ -84,7 +84,7 @@ class AsyncVerifier:
     ) -> None:
         await self.close()
 
-    async def _carry(self, flow: flows.Flow[flows.Result]) -> flows.Result:
+    async def _carry(self, flow: exchanges.Flow[exchanges.Result]) -> exchanges.Result:
         if self._connected is None:
             self._connected = self._server.connect_async()
         return await carry_async(flow, self._connected, self._patience)

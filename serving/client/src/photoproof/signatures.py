@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from photoproof.calls import Signature, Tensor
+from photoproof.transport.calls import Signature, Tensor
 
 _ROWS = Tensor("float32", (None,))
 _BYTES = Tensor("string", (None,))

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from photoproof.calls import VersionStatus
+from photoproof.transport.calls import VersionStatus
 
 Outcome = Literal["match", "mismatch", "review", "identical"]
 

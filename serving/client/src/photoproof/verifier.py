@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from photoproof import flows
-from photoproof.calls import Model
-from photoproof.carry import Patience, carry
+from photoproof import exchanges
 from photoproof.errors import PhotoproofError
-from photoproof.pictures import Picture, prepare
-from photoproof.server import server_at
+from photoproof.pictures.prepare import Picture, prepare
+from photoproof.retries import Patience, carry
+from photoproof.transport.address import server_at
+from photoproof.transport.calls import Model
 from photoproof.verdict import Embedding, ServerStatus, Verdict
 
 
@@ -54,13 +54,13 @@ class Verifier:
         Raises ValueError for an address or options that make no sense.
         """
         self._server = server_at(server, token, ca, cert, key)
-        self._asked = flows.Asked(str(self._server), Model(model, version, None if version is not None else label))
+        self._asked = exchanges.Asked(str(self._server), Model(model, version, None if version is not None else label))
         self._patience = Patience(timeout, retries)
         self._transport = self._server.connect()
 
     def verify(self, original: Picture, photo: Picture) -> Verdict:
         """The verdict on a pair of pictures: paths, bytes, binary files or PIL images. Raises PhotoproofError."""
-        return self._carry(flows.verify(self._asked, prepare(original, "original"), prepare(photo, "photo")))
+        return self._carry(exchanges.verify(self._asked, prepare(original, "original"), prepare(photo, "photo")))
 
     def verify_many(
         self, pairs: Iterable[tuple[Picture, Picture]], concurrency: int = 8
@@ -75,15 +75,15 @@ class Verifier:
 
     def encode(self, picture: Picture) -> Embedding:
         """The embedding of an original, for `compare`. Raises PhotoproofError."""
-        return self._carry(flows.encode(self._asked, prepare(picture)))
+        return self._carry(exchanges.encode(self._asked, prepare(picture)))
 
     def compare(self, embedding: Embedding, photo: Picture) -> Verdict:
         """The verdict on an original encoded before. Raises StaleEmbedding where another model serves by now."""
-        return self._carry(flows.compare(self._asked, embedding, prepare(photo, "photo")))
+        return self._carry(exchanges.compare(self._asked, embedding, prepare(photo, "photo")))
 
     def status(self) -> ServerStatus:
         """What the server serves, and whether the model is one that answers. Raises PhotoproofError."""
-        return self._carry(flows.status(self._asked))
+        return self._carry(exchanges.status(self._asked))
 
     def close(self) -> None:
         """Closes the connection; calls in flight fail."""
@@ -97,7 +97,7 @@ class Verifier:
     ) -> None:
         self.close()
 
-    def _carry(self, flow: flows.Flow[flows.Result]) -> flows.Result:
+    def _carry(self, flow: exchanges.Flow[exchanges.Result]) -> exchanges.Result:
         return carry(flow, self._transport, self._patience)
 
     def _verify_many(

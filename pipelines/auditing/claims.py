@@ -1,0 +1,252 @@
+"""Verify the claims that have no verdict of the model that serves: once each, whatever is killed, whoever else works.
+
+A claim ends in one of three states, a row of the table `audits` each: verified (with a verdict of the model),
+identical (a copy of the original: no model is asked, so one for all models), or refused, with the reason. A photo whose
+claim or whose bytes change is audited anew, and the old rows stay; a refused or identical one is done again also where
+the original has changed since.
+"""
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from PIL import Image
+from sqlalchemy.engine import Connection, Engine
+from tqdm import tqdm
+
+from photoproof import PhotoproofError, ServerError, StaleEmbedding, Verifier
+from pipelines.auditing.judging import Claim, Judged, judge_or_error
+from pipelines.auditing.originals import embed_originals, keep_embeddings, name_nearest, originals_by_sha256
+from pipelines.database.shared_queue import insert, work_on_some
+from pipelines.database.tables import about_present, audits, photos, products, snapshot, verdicts
+from pipelines.workspace import lock
+
+BATCH = 32
+"""Claims taken at a time, at most."""
+
+BATCH_BYTES = 64_000_000
+"""Of their photos, at most (a single larger photo is taken alone)."""
+
+CALLS = 8
+"""Calls to the model server at a time, which it batches."""
+
+TIMEOUT_SECONDS = 30.0
+
+MOVES = 10
+"""How often the label may move to another model during one run: servers that disagree would keep it going for ever."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What one run of the audit did."""
+
+    outcomes: dict[str, int]
+    """By outcome; those without an answer, for which another run asks again, as "unanswered"."""
+    model_id: str
+    """The model that served at the end."""
+    named: int
+    """Mismatches and reviews that now name their nearest products."""
+
+    def __str__(self) -> str:
+        total = sum(self.outcomes.values())
+        said = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        return f"{total:,} claims audited under model {self.model_id}" + (f": {said}" if said else ", nothing new")
+
+
+def audit_claims(
+    engine: Engine, server: str, label: str = "stable", *, sample_share: float = 0.01, progress: bool = True
+) -> Audited:
+    """Verify every claim that has no verdict of the model under the label, and name what mismatches look like.
+
+    On PostgreSQL several workers may run this at once. Killed at any point and started again, it goes on.
+
+    Raises WorkspaceBusy where another audit works on the same SQLite, ServerUnavailable, DeadlineExceeded and
+    ModelNotFound, StaleEmbedding where the label keeps moving; what was verified before is kept.
+    """
+    outcomes: Counter[str] = Counter()
+    moves = 0
+    with (
+        _alone(engine),
+        Verifier(server, label=label, timeout=TIMEOUT_SECONDS) as verifier,
+        ThreadPoolExecutor(CALLS, "audit") as pool,
+    ):
+        while True:
+            model_id = verifier.encode(_probe()).model_id
+            try:
+                embed_originals(engine, verifier, model_id, pool, progress=progress)
+                done, left = _one_pass(engine, verifier, model_id, pool, sample_share, outcomes, progress)
+            except StaleEmbedding:  # the label has moved: all that is not done is asked of the model that serves now
+                moves += 1
+                if moves > MOVES:
+                    raise
+                continue
+            if not done:
+                outcomes["unanswered"] += left
+                return Audited(dict(+outcomes), model_id, name_nearest(engine, model_id))
+
+
+def count_pending(engine: Engine, model_id: str) -> int:
+    """Claims that the model has not yet judged."""
+    with snapshot(engine) as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(_pending(model_id).subquery())) or 0
+
+
+def _one_pass(
+    engine: Engine,
+    verifier: Verifier,
+    model_id: str,
+    pool: Executor,
+    sample_share: float,
+    outcomes: Counter[str],
+    progress: bool,
+) -> tuple[int, int]:
+    """Go once through the claims that wait, by photo_id: how many were done, and how many got no answer.
+
+    Counts those done in `outcomes`.
+    """
+    done, left, after = 0, 0, ""
+    with tqdm(
+        total=count_pending(engine, model_id), desc="audit", unit="photo", disable=None if progress else True
+    ) as bar:
+        while True:
+            failures: list[PhotoproofError] = []
+            kept: list[Judged] = []
+
+            def work(taken: "_Taken", failures: list[PhotoproofError] = failures) -> list[Judged]:
+                found = pool.map(lambda one: judge_or_error(verifier, model_id, one, sample_share), taken.claims)
+                answers = list(found)
+                failures += [one for one in answers if isinstance(one, PhotoproofError)]
+                return [one for one in answers if isinstance(one, Judged)]
+
+            def keep(connection: Connection, judged: list[Judged], kept: list[Judged] = kept) -> None:
+                kept += _keep(connection, model_id, judged)
+
+            taken, _ = work_on_some(engine, _taker(model_id, after), work, keep)
+            outcomes.update(one.outcome for one in kept)
+            done += len(kept)
+            left += len(failures) + taken.without_original
+            bar.update(len(kept))
+            for error in failures:
+                if not isinstance(error, ServerError):  # a refusal of one photo does not stop the others
+                    raise error
+            if taken.last is None:
+                return done, left
+            after = taken.last
+
+
+@dataclass(frozen=True)
+class _Taken:
+    claims: list[Claim]
+    without_original: int
+    """Claims left out, as their original came since all were encoded: the next pass has it."""
+    last: str | None
+    """The last photo_id that was looked at; None where none was left."""
+
+
+def _taker(model_id: str, after: str) -> Callable[[Connection], _Taken]:
+    def take(connection: Connection) -> _Taken:
+        asked = _pending(model_id).where(photos.c.photo_id > after).order_by(photos.c.photo_id).limit(BATCH)
+        locked = asked.with_for_update(of=photos, skip_locked=True, key_share=True)
+        found = connection.execute(locked).all()
+        size, few = 0, []
+        for row in found:
+            size += row.bytes
+            if few and size > BATCH_BYTES:
+                break
+            few.append(row.photo_id)
+        if not few:
+            return _Taken([], 0, None)
+        # Asked again: another worker may have finished one between the look and the lock.
+        rows = connection.execute(_pending(model_id).where(photos.c.photo_id.in_(few)).order_by(photos.c.photo_id))
+        rows = rows.all()
+        known = originals_by_sha256(connection, model_id, [row.original_sha256 for row in rows if row.original_sha256])
+        ids = [row.photo_id for row in rows]
+        pictures = sa.select(photos.c.photo_id, photos.c.image_bytes).where(photos.c.photo_id.in_(ids))
+        bytes_of = {row.photo_id: row.image_bytes for row in connection.execute(pictures)}
+        claims = [
+            Claim(
+                row.photo_id,
+                row.claimed_product_id,
+                row.photo_sha256,
+                row.original_sha256,
+                bytes_of[row.photo_id],
+                known.get(row.original_sha256 or ""),
+            )
+            for row in rows
+            if row.original_sha256 is None or row.original_sha256 in known
+        ]
+        return _Taken(claims, len(rows) - len(claims), few[-1])
+
+    return take
+
+
+def settled(model_id: str) -> sa.ColumnElement[bool]:
+    """Whether a row of `audits` is an identical or a refusal that holds for its row of `photos` and `products`."""
+    of_no_model = (audits.c.state == "identical") | ((audits.c.state == "refused") & (audits.c.model_id == model_id))
+    same_original = sa.func.coalesce(audits.c.original_sha256, "") == sa.func.coalesce(products.c.sha256, "")
+    return about_present(audits) & of_no_model & same_original
+
+
+def _pending(model_id: str) -> sa.Select[*tuple[Any, ...]]:
+    """Claims without an outcome that still holds: photo_id, claim, both sha256 (the original's may be null), bytes."""
+    has_verdict = sa.exists().where(about_present(verdicts), verdicts.c.model_id == model_id)
+    return (
+        sa.select(
+            photos.c.photo_id,
+            photos.c.claimed_product_id,
+            photos.c.sha256.label("photo_sha256"),
+            products.c.sha256.label("original_sha256"),
+            sa.func.length(photos.c.image_bytes).label("bytes"),
+        )
+        .join(products, photos.c.claimed_product_id == products.c.product_id)
+        .where(~has_verdict, ~sa.exists().where(settled(model_id)))
+    )
+
+
+def _keep(connection: Connection, model_id: str, judged: list[Judged]) -> list[Judged]:
+    """Write the outcomes of those claims that are still as they were when they were taken, and wait still."""
+    by_id = {one.audit["photo_id"]: one for one in judged}
+    waiting = connection.execute(_pending(model_id).where(photos.c.photo_id.in_(list(by_id)))).all() if by_id else []
+    kept = []
+    for row in waiting:
+        one = by_id[row.photo_id]
+        now = (row.claimed_product_id, row.photo_sha256, row.original_sha256)
+        if now != tuple(one.audit[name] for name in ("claimed_product_id", "photo_sha256", "original_sha256")):
+            continue
+        # An outcome without a model that no longer holds, as the original has changed, gives way.
+        same = {name: one.audit[name] for name in ("photo_id", "claimed_product_id", "photo_sha256")}
+        connection.execute(sa.delete(audits).filter_by(**same).where(audits.c.state != "verified"))
+        verdict_id = None
+        if one.verdict:
+            adding = insert(verdicts, connection).values(one.verdict).on_conflict_do_nothing()
+            verdict_id = connection.scalar(adding.returning(verdicts.c.verdict_id))
+            if verdict_id is None:
+                continue
+        connection.execute(sa.insert(audits).values(one.audit | {"verdict_id": verdict_id}))
+        kept.append(one)
+    keep_embeddings(connection, [one.embedding for one in kept if one.embedding])
+    return kept
+
+
+@contextlib.contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """SQLite: one audit at a time. PostgreSQL's workers share the queue."""
+    file = engine.url.database
+    if engine.dialect.name == "postgresql" or not file or file == ":memory:":
+        yield
+        return
+    busy = "another audit works on this database ({holder}): let it finish, or use PostgreSQL for several at once"
+    with lock.only_one(Path(f"{file}.audit.lock"), busy, patience=0):
+        yield
+
+
+def _probe() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(out, "PNG")
+    return out.getvalue()

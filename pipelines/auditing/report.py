@@ -1,0 +1,254 @@
+"""What an audit found, for auditors: one HTML page that holds its pictures, and the same as JSON, in reports/audit/."""
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import sqlalchemy as sa
+from PIL import Image
+from sqlalchemy.engine import Connection, Engine
+
+from photoproof import InvalidImage
+from photoproof.pictures.prepare import prepare
+from pipelines.auditing.claims import settled
+from pipelines.auditing.duplicates import Duplicates, find_duplicates
+from pipelines.auditing.labels import waiting
+from pipelines.auditing.originals import read_nearest
+from pipelines.auditing.rates import LiveRates, live_rates
+from pipelines.database import tables
+from pipelines.database.tables import about_present, audits, photos, products, snapshot, verdicts
+from pipelines.workspace.places import Workspace
+from training.report import figures
+from training.stage.errors import BadInput
+from training.stage.params import Params, read_params
+
+OUTCOMES = ("match", "mismatch", "review", "identical", "refused", "not audited")
+
+THUMBNAIL = 160
+"""Pixels a side of a picture on a contact sheet."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim that the report lists."""
+
+    photo_id: str
+    claimed_product_id: str
+    outcome: str
+    probability: float | None
+    reason: str
+    nearest: tuple[tuple[str, float], ...]
+
+    @property
+    def looks_like(self) -> str:
+        """The nearest product in words, where one is known."""
+        if not self.nearest:
+            return ""
+        first = self.nearest[0][0]
+        return "nearest to it" if first == self.claimed_product_id else f"looks like {first}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What stands in the database about the claims, under the model that audited last."""
+
+    at: str
+    model_id: str
+    counts: dict[str, int]
+    """Claims by outcome; their sum is the number of claims."""
+    categories: dict[str, dict[str, int]]
+    """The same by the claimed product's category."""
+    mismatches: list[Row]
+    """The least probable first."""
+    reviews: list[Row]
+    refused: list[Row]
+    duplicates: list[Duplicates]
+    duplicate_distance: int
+    rates: list[LiveRates]
+    waiting: int
+    """Photos that wait for a person."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know first."""
+        lines = [line for one in self.rates for line in one.warnings]
+        if self.counts["not audited"]:
+            lines.append(f"{self.counts['not audited']:,} claims are not audited yet: run `photoproof audit`")
+        return lines
+
+    def __str__(self) -> str:
+        total = sum(self.counts.values())
+        said = ", ".join(f"{count:,} {outcome}" for outcome, count in self.counts.items() if count)
+        lines = [f"{total:,} claims under model {self.model_id}: {said}; {self.waiting:,} wait for a person"]
+        for one in self.rates:
+            for name, rate in (("false accept", one.false_accept), ("false reject", one.false_reject)):
+                told = "no claim yet" if rate.rate is None else f"{rate.rate:.2%} ({rate.low:.2%} to {rate.high:.2%})"
+                of = f"{rate.errors} of {rate.claims}; {rate.stated:.2%} stated"
+                lines.append(f"{one.name}: live {name} rate {told}, {of}")
+        return "\n".join([*lines, *(f"WARNING: {line}" for line in self.warnings)])
+
+
+def make_report(workspace: Workspace) -> tuple[Findings, Path]:
+    """Gather what the database says of the claims and write reports/audit/. Raises BadInput where there is nothing."""
+    params = read_params(workspace.params)
+    engine = tables.connect(workspace.database_url)
+    try:
+        found = find(engine, params)
+        page = write_report(
+            engine, found, workspace.reports / "audit", shown=params.audit.shown, confidence=params.audit.confidence
+        )
+    finally:
+        engine.dispose()
+    return found, page
+
+
+def find(engine: Engine, params: Params) -> Findings:
+    """Gather the findings. Raises BadInput where nothing has been audited."""
+    with snapshot(engine) as connection:
+        newest = sa.select(audits.c.model_id).order_by(audits.c.model_id == "", audits.c.at.desc()).limit(1)
+        model_id = connection.scalar(newest)
+        if model_id is None:
+            raise BadInput("nothing has been audited yet: run `photoproof audit`")
+        outcome, source = _outcomes(model_id)
+        grouped = sa.select(products.c.category, outcome, sa.func.count()).select_from(source)
+        categories: dict[str, dict[str, int]] = {}
+        for category, name, count in connection.execute(grouped.group_by(products.c.category, outcome)):
+            categories.setdefault(category or "(none)", dict.fromkeys(OUTCOMES, 0))[name] += count
+        duplicates = find_duplicates(connection, params.audit.duplicate_distance)
+        listed = {name: _rows(connection, model_id, name) for name in ("mismatch", "review", "refused")}
+    evaluate = params.evaluate
+    return Findings(
+        at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        model_id=model_id or "none",
+        counts={name: sum(one[name] for one in categories.values()) for name in OUTCOMES},
+        categories=dict(sorted(categories.items())),
+        mismatches=listed["mismatch"],
+        reviews=listed["review"],
+        refused=listed["refused"],
+        duplicates=duplicates,
+        duplicate_distance=params.audit.duplicate_distance,
+        rates=live_rates(engine, evaluate.false_accept_rate, evaluate.false_reject_rate, params.audit.confidence),
+        waiting=sum(1 for _ in waiting(engine)),
+    )
+
+
+def write_report(engine: Engine, found: Findings, folder: Path, shown: int, confidence: float) -> Path:
+    """Write index.html, audit.json and the contact sheets, each by rename; the page's path.
+
+    `shown` pairs at most are on each sheet; 0: all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    limit = shown or None
+    with snapshot(engine) as connection:
+        sheets = [
+            _sheet(folder, name, title, cards, total)
+            for name, title, cards, total in (
+                ("mismatches", "Mismatches", _pairs(connection, found.mismatches[:limit]), len(found.mismatches)),
+                ("reviews", "Reviews", _pairs(connection, found.reviews[:limit]), len(found.reviews)),
+                ("duplicates", "One picture, several claims", *_copies(connection, found.duplicates, limit)),
+            )
+            if total
+        ]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("audit.html.jinja")
+    text = page.render(found=found, outcomes=OUTCOMES, sheets=sheets, limit=limit, confidence=confidence, pct=_percent)
+    for name, content in (("audit.json", as_json(found) + "\n"), ("index.html", text)):
+        part = folder / f"{name}.part"
+        part.write_text(content, encoding="utf-8")
+        part.replace(folder / name)
+    return folder / "index.html"
+
+
+def as_json(found: Findings) -> str:
+    """The findings, every row of them, for programs."""
+    return json.dumps(dataclasses.asdict(found) | {"warnings": found.warnings}, indent=1, ensure_ascii=False)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _outcomes(model_id: str) -> tuple[sa.ColumnElement[str], sa.FromClause]:
+    """Each claim's outcome under a model, and the join of photos, products, verdicts and audits that it is of."""
+    of_model = about_present(verdicts) & (verdicts.c.model_id == model_id)
+    has_none = verdicts.c.verdict_id.is_(None)
+    of_photo = about_present(audits) & ((audits.c.verdict_id == verdicts.c.verdict_id) | (has_none & settled(model_id)))
+    source = (
+        photos.join(products, photos.c.claimed_product_id == products.c.product_id)
+        .outerjoin(verdicts, of_model)
+        .outerjoin(audits, of_photo)
+    )
+    return sa.func.coalesce(verdicts.c.outcome, audits.c.state, "not audited"), source
+
+
+def _rows(connection: Connection, model_id: str, name: str) -> list[Row]:
+    outcome, source = _outcomes(model_id)
+    reason = sa.func.coalesce(audits.c.reason, verdicts.c.reason)
+    columns = (photos.c.photo_id, photos.c.claimed_product_id, verdicts.c.probability, reason, audits.c.nearest)
+    asked = sa.select(*columns).select_from(source).where(outcome == name)
+    found = connection.execute(asked.order_by(verdicts.c.probability, photos.c.photo_id))
+    return [Row(one[0], one[1], name, one[2], one[3], read_nearest(one[4])) for one in found]
+
+
+def _pairs(connection: Connection, rows: Iterable[Row]) -> list[figures.Card]:
+    cards = []
+    for row in rows:
+        original = _picture(connection, products, row.claimed_product_id)
+        photo = _picture(connection, photos, row.photo_id)
+        note = f"{row.photo_id} · probability {row.probability:.3g}"
+        cards.append(figures.Card(original, photo, f"claimed {row.claimed_product_id}", row.looks_like, note, False))
+    return cards
+
+
+def _copies(connection: Connection, duplicates: list[Duplicates], limit: int | None) -> tuple[list[figures.Card], int]:
+    """Of each group that claims several products its first photo and the first with another claim."""
+    several = [one for one in duplicates if one.products > 1]
+    cards = []
+    for group in several[:limit]:
+        other = next(at for at, claim in enumerate(group.claims) if claim != group.claims[0])
+        left, right = (_picture(connection, photos, group.photo_ids[at]) for at in (0, other))
+        told = f"{len(group.photo_ids)} photos, {group.products} products"
+        note = f"{group.photo_ids[0]} and {group.photo_ids[other]} · {told}"
+        cards.append(figures.Card(left, right, group.claims[0], group.claims[other], note, False))
+    return cards, len(several)
+
+
+def _sheet(folder: Path, name: str, title: str, cards: list[figures.Card], total: int) -> dict[str, Any]:
+    path = folder / f"{name}.png"
+    part = path.with_suffix(".part.png")
+    figures.save(figures.contact_sheet(cards), part)
+    part.replace(path)
+    return {
+        "name": name,
+        "title": title,
+        "shown": len(cards),
+        "total": total,
+        "base64": base64.b64encode(path.read_bytes()).decode(),
+    }
+
+
+def _picture(connection: Connection, table: sa.Table, key: str) -> np.ndarray:
+    """A picture as float32 [THUMBNAIL, THUMBNAIL, 3] in [0, 1], on white; grey where it can't be shown."""
+    (column,) = table.primary_key
+    image_bytes = connection.scalar(sa.select(table.c.image_bytes).where(column == key))
+    canvas = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white")
+    try:
+        with Image.open(io.BytesIO(prepare(image_bytes or b"").image_bytes)) as image:
+            small = image.convert("RGB")
+    except InvalidImage:
+        return np.full((THUMBNAIL, THUMBNAIL, 3), 0.8, np.float32)
+    scale = THUMBNAIL / max(small.size)
+    small = small.resize([max(1, round(side * scale)) for side in small.size], Image.Resampling.BICUBIC)
+    canvas.paste(small, ((THUMBNAIL - small.width) // 2, (THUMBNAIL - small.height) // 2))
+    return np.asarray(canvas, np.float32) / 255

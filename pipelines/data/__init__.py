@@ -1,0 +1,1 @@
+"""Versions of pictures: from the product database to data/ and DVC."""

@@ -1,0 +1,67 @@
+"""A folder in which a person looks at what validation set aside: thumbnails, and a page with the reasons."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow.parquet as pq
+from PIL import Image
+
+from training.dataset.releases import can_release
+
+SIDE = 200
+"""Pixels of a thumbnail's longer side."""
+SHOWN = 1000
+"""Pictures on the page, at most."""
+
+
+def write_page(table: Path, data: Path, folder: Path, data_version: str) -> None:
+    """Write the folder anew from quarantine.parquet: thumbnails/ and index.html; a missing table is an empty one."""
+    rows = pq.read_table(table).to_pylist() if table.is_file() else []
+    part = folder.with_name(f"{folder.name}.part")
+    for leftover in (part, folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    (part / "thumbnails").mkdir(parents=True)
+    shown = [_card(row, data, part) for row in sorted(rows, key=_order)[:SHOWN]]
+    reasons = Counter(kind for row in rows for kind in {_kind(one) for one in row["reason"].split("; ")})
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("quarantine.html.jinja").render(
+        shown=shown, count=len(rows), reasons=reasons.most_common(), version=data_version[:12]
+    )
+    (part / "index.html").write_text(page, encoding="utf-8")
+    part.rename(folder)
+
+
+def _card(row: dict[str, Any], data: Path, folder: Path) -> dict[str, Any]:
+    thumbnail = Path("thumbnails", f"{row['role']}-{Path(row['path']).stem}.jpg")
+    with Image.open(data / row["path"]) if row["decodes"] else Image.new("RGB", (1, 1)) as picture:
+        picture.draft("RGB", (2 * SIDE, 2 * SIDE))
+        small = picture.convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    if row["decodes"]:
+        small.save(folder / thumbnail, quality=85)
+    return {
+        "thumbnail": thumbnail.as_posix() if row["decodes"] else "",
+        "size": f"{row['width']} x {row['height']}" if row["width"] else "",
+        "releasable": can_release(row["reason"]),
+        **{name: row[name] for name in ("role", "picture_id", "product_id", "name", "reason")},
+    }
+
+
+def _order(row: dict[str, Any]) -> tuple[str, str, str]:
+    return (row["reason"], row["role"], row["picture_id"])
+
+
+def _kind(reason: str) -> str:
+    """The reason without what it says of one picture alone."""
+    if reason.startswith("the original of its product"):
+        return "the original of its product is set aside"
+    return reason.partition(" (")[0]

@@ -1,0 +1,1 @@
+"""The product database, and what fills it."""

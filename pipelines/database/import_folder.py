@@ -1,0 +1,233 @@
+"""`photoproof import`: a folder with catalogue.csv, perhaps photos.csv, and their pictures, into the product database.
+
+One transaction a batch, so an import that was killed can be repeated; nothing is doubled by that. Every row
+ends as new, changed, same or refused.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+from tqdm import tqdm
+
+from pipelines.database.import_rows import CATALOGUE, PHOTOS, Refused, Row, check_file, read_rows
+from pipelines.database.tables import forgotten, photos, products, transaction
+from training.stage.errors import BadInput
+
+BATCH_ROWS = 200
+BATCH_BYTES = 64_000_000
+_TRIES = 3
+
+
+@dataclass
+class FileReport:
+    """What became of the rows of one file: rows = new + changed + same + refused."""
+
+    file: str
+    rows: int = 0
+    new: int = 0
+    changed: int = 0
+    same: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}: {self.rows:,} rows: {self.new:,} new, {self.changed:,} changed, {self.same:,} same, "
+            f"{len(self.refused):,} refused"
+        )
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of a folder."""
+
+    products: FileReport
+    photos: FileReport
+
+    @property
+    def refused(self) -> list[Refused]:
+        """Every refused row of both files."""
+        return self.products.refused + self.photos.refused
+
+    def __str__(self) -> str:
+        return f"{self.products}; {self.photos}"
+
+
+def import_folder(engine: Engine, folder: Path, *, progress: bool = True) -> ImportReport:
+    """Import catalogue.csv, then photos.csv where there is one.
+
+    A field that photos.csv leaves empty says nothing: what the database has there stays. Only when the
+    picture itself is another one, its old truth goes. `progress` shows a bar on a terminal's stderr.
+
+    Raises BadInput for a folder or a file that as a whole can't be imported, before anything is written.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is {'a file, no folder' if folder.exists() else 'not there'}: name a folder")
+    if not (folder / CATALOGUE.file).is_file():
+        what = "has no catalogue.csv" if any(folder.iterdir()) else "is empty"
+        raise BadInput(f"{folder} {what}: an import folder holds catalogue.csv ({', '.join(CATALOGUE.required)})")
+    forms = [CATALOGUE] + ([PHOTOS] if (folder / PHOTOS.file).exists() else [])
+    counts = {form: check_file(folder / form.file, form) for form in forms}
+    reports = ImportReport(FileReport(CATALOGUE.file), FileReport(PHOTOS.file))
+    for form, report, store in (
+        (CATALOGUE, reports.products, _store_products),
+        (PHOTOS, reports.photos, _store_photos),
+    ):
+        if form in counts:
+            bar = tqdm(total=counts[form], desc=form.file, unit="row", disable=None if progress else True)
+            with bar:
+                for batch in _batches(read_rows(folder / form.file, form)):
+                    _import_batch(engine, batch, report, store)
+                    bar.update(len(batch))
+    return reports
+
+
+@dataclass
+class _Outcome:
+    new: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
+    same: int = 0
+    refused: list[tuple[Row, str]] = field(default_factory=list)
+
+
+def _batches(rows: Iterator[Row | Refused]) -> Iterator[list[Row | Refused]]:
+    batch: list[Row | Refused] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.image_bytes) if isinstance(row, Row) else 0
+        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _import_batch(
+    engine: Engine,
+    batch: list[Row | Refused],
+    report: FileReport,
+    store: Callable[[Connection, list[Row]], _Outcome],
+) -> None:
+    """Store a batch in one transaction and count it."""
+    outcome = _stored(engine, [row for row in batch if isinstance(row, Row)], store)
+    report.rows += len(batch)
+    report.new += len(outcome.new)
+    report.changed += len(outcome.changed)
+    report.same += outcome.same
+    refused = [row for row in batch if isinstance(row, Refused)]
+    refused += [Refused(report.file, row.number, row.id, reason) for row, reason in outcome.refused]
+    report.refused += sorted(refused, key=lambda row: row.row)
+
+
+def _stored(engine: Engine, rows: list[Row], store: Callable[[Connection, list[Row]], _Outcome]) -> _Outcome:
+    """Store all or nothing; again where another program wrote the same rows at the same moment."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(IntegrityError), transaction(engine) as connection:
+            outcome = store(connection, rows)
+            connection.commit()
+            return outcome
+    with transaction(engine) as connection:
+        return store(connection, rows)
+
+
+def _store_products(connection: Connection, rows: list[Row]) -> _Outcome:
+    there = _there(connection, products, rows)
+    outcome, rows = _without_forgotten(connection, rows)
+    for row in rows:
+        values = {
+            "product_id": row.id,
+            "name": row.fields["name"],
+            "category": row.fields["category"] or "",
+            "sha256": hashlib.sha256(row.image_bytes).hexdigest(),
+        }
+        _sort_in(outcome, row, values, there.get(row.id))
+    _write(connection, products, outcome)
+    return outcome
+
+
+def _store_photos(connection: Connection, rows: list[Row]) -> _Outcome:
+    there = _there(connection, photos, rows)
+    known = _known_products(connection, rows)
+    outcome, rows = _without_forgotten(connection, rows)
+    for row in rows:
+        named = [(column, row.fields.get(column)) for column in PHOTOS.one_of]
+        unknown = [f"{column} {name!r} is not in the catalogue" for column, name in named if name and name not in known]
+        before = there.get(row.id)
+        truth = row.fields.get("product_id")
+        sha256 = hashlib.sha256(row.image_bytes).hexdigest()
+        if unknown:
+            outcome.refused.append((row, unknown[0]))
+            continue
+        same_picture = before is not None and before["sha256"] == sha256
+        if before and same_picture and before["label_source"] == "person" and truth not in (None, before["product_id"]):
+            says = f"a person has said that it shows {before['product_id']!r}, not {truth!r}"
+            outcome.refused.append((row, says))
+            continue
+        kept = before if before and same_picture else {}
+        values = {
+            "photo_id": row.id,
+            "claimed_product_id": row.fields.get("claimed_product_id") or (before or {}).get("claimed_product_id"),
+            "product_id": truth or kept.get("product_id"),
+            "label_source": kept.get("label_source") or ("import" if truth else None),
+            "sha256": sha256,
+            "scene": row.fields.get("scene") or (before or {}).get("scene"),
+            "taken_at": row.taken_at or (before or {}).get("taken_at"),
+        }
+        _sort_in(outcome, row, values, before)
+    _write(connection, photos, outcome)
+    return outcome
+
+
+def _without_forgotten(connection: Connection, rows: list[Row]) -> tuple[_Outcome, list[Row]]:
+    """The rows whose pictures were not removed for good, and an outcome that refuses the others."""
+    digests = [hashlib.sha256(row.image_bytes).hexdigest() for row in rows]
+    asked = sa.select(forgotten.c.sha256, forgotten.c.at).where(forgotten.c.sha256.in_(digests))
+    since = {found.sha256: found.at for found in connection.execute(asked)}
+    outcome, kept = _Outcome(), []
+    for row, digest in zip(rows, digests, strict=True):
+        if digest in since:
+            why = f"its picture was forgotten on {since[digest]:%Y-%m-%d} (`photoproof data forget`)"
+            outcome.refused.append((row, why))
+        else:
+            kept.append(row)
+    return outcome, kept
+
+
+def _there(connection: Connection, table: sa.Table, rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """The rows that the database has of these, by id, without their pictures."""
+    (key,) = table.primary_key
+    columns = [column for column in table.columns if column.name not in ("image_bytes", "updated_at")]
+    found = connection.execute(sa.select(*columns).where(key.in_([row.id for row in rows]))).mappings()
+    return {found_row[key.name]: dict(found_row) for found_row in found}
+
+
+def _known_products(connection: Connection, rows: list[Row]) -> set[str]:
+    named = {row.fields.get(column) for row in rows for column in PHOTOS.one_of} - {None}
+    query = sa.select(products.c.product_id).where(products.c.product_id.in_(sorted(map(str, named))))
+    return set(connection.scalars(query))
+
+
+def _sort_in(outcome: _Outcome, row: Row, values: dict[str, Any], before: dict[str, Any] | None) -> None:
+    if before == values:
+        outcome.same += 1
+    elif before is None:
+        outcome.new.append({**values, "image_bytes": row.image_bytes})
+    elif before["sha256"] == values["sha256"]:
+        outcome.changed.append(values)
+    else:
+        outcome.changed.append({**values, "image_bytes": row.image_bytes})
+
+
+def _write(connection: Connection, table: sa.Table, outcome: _Outcome) -> None:
+    (key,) = table.primary_key
+    if outcome.new:
+        connection.execute(sa.insert(table), outcome.new)
+    for values in outcome.changed:
+        connection.execute(sa.update(table).where(key == values[key.name]).values(values))

@@ -1,0 +1,1 @@
+"""Try everything: the demo and its drawn sample catalogue."""

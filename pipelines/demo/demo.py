@@ -1,0 +1,202 @@
+"""The whole way in a scratch workspace: the commands that a user would type, then ten verdicts on unseen photos."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from photoproof import PhotoproofError, Verifier
+from pipelines.deployment.model_server import running_server
+from pipelines.workspace.places import Workspace
+from training.dataset.manifest import assign_splits, hash_to_unit, read_manifest
+from training.stage.errors import BadInput
+from training.stage.params import read_params
+
+ELSEWHERE = ("PHOTOPROOF_DATABASE_URL", "PHOTOPROOF_SERVER", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+"""Set by a team for its own servers; a scratch workspace must not write there."""
+
+
+class CommandFailed(RuntimeError):
+    """One of the demo's commands ended with an error that it has printed."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A photo and the product that it is said to show."""
+
+    photo_id: str
+    photo: Path
+    product_id: str
+    """The product that it claims to show."""
+    original: Path
+    truth: str
+    """The product that it shows."""
+
+    @property
+    def genuine(self) -> bool:
+        """Whether the claim is true."""
+        return self.product_id == self.truth
+
+
+def demo(checkout: Path, scratch: Path, catalogue: Path | None = None, setting: str | None = None) -> int:
+    """Run the main job in a fresh clone at `scratch` and print its verdicts; how many of ten were right.
+
+    Without a catalogue the sample is drawn. Raises BadInput for a catalogue that is not there, CommandFailed.
+    """
+    started = time.monotonic()
+    if catalogue is not None and not (catalogue / "catalogue.csv").is_file():
+        raise BadInput(f"{catalogue} has no catalogue.csv: name a folder with catalogue.csv and photos.csv")
+    for name in ELSEWHERE:
+        os.environ.pop(name, None)
+    workspace = _clone(checkout, scratch)
+    os.environ["PHOTOPROOF_WORKSPACE"] = str(workspace.root)
+    if setting:
+        _run("params", "use", setting)
+    if catalogue is None:
+        catalogue = workspace.state / "sample"
+        _run("sample", str(catalogue))
+    _run("import", str(catalogue))
+    _run("retrain")
+    _run("promote", "challenger")
+    _run("deploy")
+    right = _verdicts(workspace)
+    _closing(workspace, checkout, right, time.monotonic() - started)
+    return right
+
+
+def unseen_claims(workspace: Workspace, pairs: int = 5) -> list[Claim]:
+    """Genuine and impostor claims, `pairs` of each, on test photos of known products.
+
+    Always the same ones for a data version. Every photo shows another product while there are products enough.
+    Of the impostors, every other one claims a product of the photo's own category, where it has a second one.
+    """
+    split = read_params(workspace.params).split
+    pictures = assign_splits(read_manifest(workspace.reports / "validation" / "accepted.parquet"), split)
+    originals = pictures[pictures.role == "original"].set_index("product_id")
+    photos = pictures[(pictures.role == "photo") & pictures.known & (pictures.split == "test")]
+    photos = photos.assign(order=[hash_to_unit("demo", str(one)) for one in photos.picture_id]).sort_values("order")
+    spread = photos.groupby("product_id", sort=False).cumcount()
+    chosen = photos.assign(turn=spread).sort_values(["turn", "order"]).head(2 * pairs)
+    claims = []
+    for number, (photo_id, truth, path) in enumerate(
+        zip(chosen.picture_id, chosen.product_id, chosen.path, strict=True)
+    ):
+        claimed = truth if number < pairs else _other_product(originals, truth, alike=number % 2 == 0)
+        claims.append(
+            Claim(
+                photo_id,
+                workspace.data / path,
+                claimed,
+                workspace.data / str(originals.at[claimed, "path"]),
+                truth,
+            )
+        )
+    return claims
+
+
+def _other_product(originals: pd.DataFrame, truth: str, alike: bool) -> str:
+    others = originals.drop(index=truth)
+    category = originals.at[truth, "category"]
+    same = others[others.category == category]
+    different = others[others.category != category]
+    pool = same if (alike and len(same)) or not len(different) else different
+    return min(pool.index, key=lambda product: hash_to_unit("demo", truth, str(product)))
+
+
+def _clone(checkout: Path, scratch: Path) -> Workspace:
+    if scratch.exists():
+        shutil.rmtree(scratch)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    _say(f"$ git clone {checkout.name} {scratch}")
+    done = subprocess.run(["git", "clone", "--quiet", str(checkout), str(scratch)], capture_output=True, text=True)
+    if done.returncode:
+        raise CommandFailed(f"git clone: {done.stderr.strip().splitlines()[-1]}")
+    return Workspace(scratch.resolve())
+
+
+def _run(*words: str) -> None:
+    _say(f"$ photoproof {' '.join(words)}")
+    done = subprocess.run([sys.executable, "-m", "photoproof", *words], stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise CommandFailed(f"the command above ended with exit code {done.returncode}")
+
+
+def _verdicts(workspace: Workspace) -> int:
+    """Ask the model server about ten claims, print what it said, and count the right answers."""
+    table = Table(title="Ten claims on photos that training never saw", title_justify="left")
+    for column in ("photo", "claim", "truth", "verdict", "probability", ""):
+        table.add_column(column, justify="right" if column == "probability" else "left")
+    right = 0
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running_server(workspace))
+        _say(f"$ photoproof serve  # {server.description}")
+        verifier = stack.enter_context(Verifier(server.grpc))
+        for claim in unseen_claims(workspace):
+            try:
+                verdict = verifier.verify(claim.original, claim.photo)
+                outcome, probability = verdict.outcome, f"{verdict.probability:.3f}"
+            except PhotoproofError as error:
+                outcome, probability = str(error), ""
+            correct = outcome == ("match" if claim.genuine else "mismatch")
+            right += correct
+            table.add_row(
+                claim.photo_id,
+                claim.product_id,
+                claim.truth,
+                outcome,
+                probability,
+                "right" if correct else "not right",
+            )
+    Console(width=120).print(table, "", sep="\n")
+    return right
+
+
+def _closing(workspace: Workspace, checkout: Path, right: int, seconds: float) -> None:
+    metrics = json.loads((workspace.reports / "evaluation" / "metrics.json").read_text())
+    Console(width=120).print(metrics_table(metrics))
+    where = os.path.relpath(workspace.root, checkout)
+    report, table, docs = (
+        os.path.relpath(workspace.reports / name, checkout)
+        for name in ("evaluation/report.html", "evaluation/table.md", "validation/data_docs/index.html")
+    )
+    _say(f"{right} of 10 right.")
+    _say("Look further:")
+    _say(f"  report     open {report}")
+    _say(f"  table      cat {table}")
+    _say(f"  Data Docs  open {docs}")
+    _say(f"  MLflow     PHOTOPROOF_WORKSPACE={where} .venv/bin/photoproof mlflow")
+    _say(f"  Prefect    PHOTOPROOF_WORKSPACE={where} .venv/bin/photoproof prefect")
+    _say(f"  serve      PHOTOPROOF_WORKSPACE={where} .venv/bin/photoproof serve")
+    _say(f"Total: {seconds // 60:.0f} min {seconds % 60:.0f} s")
+
+
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """The model beside the trivial baselines, on the test photos of known and of new products."""
+    table = Table(title="On the test photos, each against every original", title_justify="left")
+    table.add_column("products")
+    table.add_column("method")
+    for name in ("AUC", "EER", "TAR at 1 % FAR", "top-1"):
+        table.add_column(name, justify="right")
+    for group in ("known", "new"):
+        for method, found in {"this model": metrics, **metrics["baselines"]}.items():
+            if group in found:
+                figures = [f"{found[group][key]:.3f}" for key in ("auc", "eer", "tar_at_far_1pct", "top1")]
+                table.add_row(group if found is metrics else "", method.replace("_", " "), *figures)
+        table.add_section()
+    return table
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,1 @@
+"""Make model servers equal to the registry's aliases."""

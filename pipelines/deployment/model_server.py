@@ -1,0 +1,322 @@
+"""Start the model server on what deploy has put into .photoproof/serving: TensorFlow Serving, or what stands in for it.
+
+The real tensorflow_model_server where it is on the PATH, else Docker's tensorflow/serving, else serving/model_server.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import serving
+from photoproof import PhotoproofError, Verifier
+from pipelines.deployment.models_config import Served, read_config
+from pipelines.orchestration.prefect_server import free_port
+from pipelines.registry.versions import MODEL
+from pipelines.workspace.places import Settings, Workspace
+from training.stage.errors import BadInput
+
+READY_SECONDS = 180
+"""How long a server may take to start and to load its versions."""
+
+STOP_SECONDS = 20
+"""How long a server may take to finish the calls that it has."""
+
+IMAGE = "tensorflow/serving:2.21.0"
+"""The release of the TensorFlow that exports."""
+
+MEND = "`photoproof deploy` fetches a folder that is missing; one that is damaged, remove first"
+
+CONFIGS = Path(next(iter(serving.__path__))).resolve() / "tensorflow_serving"
+"""Batching and monitoring, each value explained in the folder's README."""
+
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
+parent, words = int(sys.argv[1]), sys.argv[2:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which the program that follows keeps
+if os.getppid() == parent:
+    os.execvp(words[0], words)
+"""
+
+
+class ServerFailed(RuntimeError):
+    """The model server did not start, or ended."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A model server that answers: its addresses, which one it is, and where its output goes."""
+
+    grpc: str
+    rest: str
+    description: str
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What models.config asks for at a moment, which versions of it answer, and which never will (version -> why)."""
+
+    served: Served
+    available: frozenset[int]
+    broken: Mapping[int, str]
+
+    @property
+    def pending(self) -> frozenset[int]:
+        """Versions that may still come to answer."""
+        return self.served.versions - self.available - self.broken.keys()
+
+    def answers(self, strict: bool) -> bool:
+        """Whether every version does; where not `strict`, what `stable` names, or anything where that can't."""
+        if strict:
+            return bool(self.available) and self.served.versions <= self.available
+        stable = self.served.labels.get("stable")
+        return bool(self.available) if stable is None or stable in self.broken else stable in self.available
+
+
+def serve(workspace: Workspace, port: int, rest_port: int) -> None:
+    """Run the model server in the foreground until Ctrl-C or SIGTERM, which stop it too.
+
+    It serves what loads and warns of what does not. Raises BadInput where nothing is deployed or a port is taken,
+    ServerFailed where nothing loads or the server ends by itself.
+    """
+    told_to_stop = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        with running_server(workspace, port, rest_port, strict=False) as server:
+            _tell(workspace, server)
+            if told_to_stop:  # an exception that is raised while gRPC frees an object gets lost
+                raise KeyboardInterrupt
+            code = server.process.wait()
+            raise ServerFailed(f"{server.description} ended by itself with code {code}: see {server.log}")
+    except KeyboardInterrupt:
+        print("serve: stopped")
+
+
+@contextlib.contextmanager
+def running_server(
+    workspace: Workspace, port: int = 0, rest_port: int = 0, strict: bool = True
+) -> Iterator[RunningServer]:
+    """A model server for the `with` block, ready when it begins; port 0 is a free one.
+
+    Where not `strict`, it is ready once it answers for `stable`, whatever is wrong with other versions. Raises BadInput
+    where nothing is deployed or a port is taken, ServerFailed where the server does not start.
+    """
+    if not read_config(workspace.serving / "models.config"):
+        raise BadInput("nothing is deployed yet: first `photoproof promote VERSION`, then `photoproof deploy`")
+    port, rest_port = (free_port(one) for one in (port, rest_port))
+    words, description = choose_server(workspace, port, rest_port)
+    workspace.logs.mkdir(parents=True, exist_ok=True)
+    log = workspace.logs / f"model_server-{port}.log"
+    if log.exists():  # why the last one ended is read after a new one has been started
+        log.replace(log.with_name(log.name + ".old"))
+    with log.open("wb") as output:
+        # A session of its own: Ctrl-C in the terminal is for us, and we stop it.
+        process = subprocess.Popen(
+            ending_with_us(words),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=workspace.serving,
+            start_new_session=True,
+        )
+    server = RunningServer(
+        f"grpc://localhost:{port}", f"http://localhost:{rest_port}", description, log.resolve(), process
+    )
+    note = workspace.serving / "servers" / f"{process.pid}.json"
+    try:
+        _wait(workspace, server, strict)
+        _write_note(note, server)
+        yield server
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink()
+        _stop(process)
+
+
+def known_servers(workspace: Workspace) -> list[str]:
+    """Addresses where servers of this workspace may run.
+
+    Those that PHOTOPROOF_SERVERS lists; else the one that PHOTOPROOF_SERVER names; else those that `serve` has started,
+    or, where there is none, the default.
+    """
+    settings = Settings()
+    if settings.server_list:
+        return settings.server_list
+    if "server" in settings.model_fields_set:
+        return [settings.server]
+    found = []
+    for note in sorted((workspace.serving / "servers").glob("*.json")):
+        with contextlib.suppress(ProcessLookupError, PermissionError, FileNotFoundError, json.JSONDecodeError):
+            os.kill(int(note.stem), 0)
+            found.append(json.loads(note.read_text())["grpc"])
+    return found or [settings.server]
+
+
+def server_to_ask(workspace: Workspace) -> str:
+    """Where verdicts are asked for: the address that PHOTOPROOF_SERVER names, else the first known one."""
+    settings = Settings()
+    return settings.server if "server" in settings.model_fields_set else known_servers(workspace)[0]
+
+
+def choose_server(workspace: Workspace, port: int, rest_port: int) -> tuple[list[str], str]:
+    """The command line of the best model server that this machine has, and its name."""
+    binary = shutil.which("tensorflow_model_server")
+    flags = _flags(workspace, port, rest_port)
+    if binary:
+        return [binary, *flags], f"TensorFlow Serving ({binary})"
+    if _docker_works():
+        folder = workspace.serving
+        words = ["docker", "run", "--rm", "--init", f"--name=photoproof-{port}", "--entrypoint=tensorflow_model_server"]
+        # The folders, not files: a bind mount of one file does not follow a rename.
+        words += [f"--volume={folder}:{folder}:ro", f"--volume={CONFIGS}:{CONFIGS}:ro"]
+        words += [f"--publish=127.0.0.1:{at}:{at}" for at in (port, rest_port)]
+        return [*words, IMAGE, *flags], f"TensorFlow Serving (Docker's {IMAGE})"
+    return [sys.executable, "-m", "serving.model_server", *flags], "the local model server (serving/model_server)"
+
+
+def ending_with_us(words: list[str]) -> list[str]:
+    """The command line of the same program, which on Linux gets SIGTERM when this thread ends, however it ends.
+
+    A killed `serve` would otherwise leave a server that holds its ports. The program keeps the process id.
+    """
+    return [sys.executable, "-IS", "-c", _END_WITH_PARENT, str(os.getpid()), *words]
+
+
+def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
+    flags = [
+        f"--port={port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={workspace.serving / 'models.config'}",
+        "--model_config_file_poll_wait_seconds=1",
+        # Without it a restart fails on labels, which are assigned before versions are loaded.
+        "--allow_version_labels_for_unavailable_models=true",
+        # A version that does not load would otherwise be tried again for minutes, with the others waiting.
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=500000",
+        "--enable_batching=true",
+        f"--batching_parameters_file={CONFIGS / 'batching.config'}",
+        f"--monitoring_config_file={CONFIGS / 'monitoring.config'}",
+        # A call holds a thread while it waits for its batch; by default there are four a core.
+        "--grpc_max_threads=128",
+    ]
+    return flags
+
+
+def _docker_works() -> bool:
+    if not shutil.which("docker"):
+        return False
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=15).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _wait(workspace: Workspace, server: RunningServer, strict: bool) -> None:
+    """Wait until the server answers. Raises ServerFailed where it never will."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        now = _look(workspace, server)
+        broken = [f"version {version} does not load: {why}" for version, why in now.broken.items()]
+        if server.process.poll() is not None:
+            said = "; ".join([_how_it_ended(server), *broken])
+            raise ServerFailed(f"{server.description} {said} (all: {server.log})")
+        if broken and (strict or not (now.available or now.pending)):
+            raise ServerFailed("; ".join(broken) + ("" if strict else f"; {MEND}"))
+        if now.answers(strict):
+            return
+        if time.monotonic() > deadline:
+            if now.available and not strict:
+                return
+            raise ServerFailed(f"{server.description} was not ready after {READY_SECONDS} s: see {server.log}")
+        time.sleep(0.1)
+
+
+def _tell(workspace: Workspace, server: RunningServer) -> None:
+    """Say what is served, and warn of each version that is not, until all are known."""
+    now, told = _look(workspace, server), set()
+    labels = [f"{label} is version {at}" for label, at in sorted(now.served.labels.items()) if at not in now.broken]
+    where = f"{server.description} at {server.grpc} and {server.rest}"
+    print(f"serve: {where}: {', '.join(labels)} (Ctrl-C to stop)")
+    print(f"serve: its log is {server.log}", flush=True)
+    if now.pending:
+        print(f"serve: still loading: version {', '.join(map(str, sorted(now.pending)))}", flush=True)
+    while True:
+        for version in sorted(now.broken.keys() - told):
+            names = " and ".join(label for label, at in sorted(now.served.labels.items()) if at == version)
+            nobody = f", and whoever asks for {names} gets no verdict" if names else ""
+            print(f"WARNING: version {version} does not load{nobody}: {now.broken[version]}; {MEND}", flush=True)
+            told.add(version)
+        if not now.pending or server.process.poll() is not None:
+            return
+        time.sleep(0.5)
+        now = _look(workspace, server)
+
+
+def _look(workspace: Workspace, server: RunningServer) -> Loading:
+    states = ()
+    with contextlib.suppress(PhotoproofError), Verifier(server.grpc, label=None, timeout=5, retries=0) as verifier:
+        states = verifier.status().versions
+    # Read after the states and anew each time: deploy may change it, and removes folders that it no longer names.
+    served = read_config(workspace.serving / "models.config") or Served()
+    available = frozenset(one.version for one in states if one.state == "AVAILABLE")
+    failed = {one.version: " ".join(one.error.split())[:300] for one in states if one.state == "END" and one.error}
+    broken = {}
+    for version in sorted(served.versions - available):
+        folder = workspace.serving / MODEL / str(version)
+        if not folder.is_dir():
+            broken[version] = f"its folder {folder} is missing"
+        elif version in failed:
+            broken[version] = failed[version]
+    return Loading(served, available & (served.versions or available), broken)
+
+
+def _write_note(note: Path, server: RunningServer) -> None:
+    """Leave a server's addresses for `known_servers`; on a full disk it serves without."""
+    try:
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(json.dumps({"grpc": server.grpc, "rest": server.rest}))
+    except OSError as error:
+        said = f"{note} can't be written ({error.strerror or error}): deploy finds this server only by"
+        print(f"WARNING: {said} PHOTOPROOF_SERVER={server.grpc}", file=sys.stderr)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _how_it_ended(server: RunningServer) -> str:
+    code = server.process.returncode
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name} while it loaded"
+    return f"did not start: {_last_line(server.log)}"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it said nothing"

@@ -1,0 +1,53 @@
+"""TensorFlow Serving's models.config: which versions it serves and which of them each label names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from pipelines.registry.versions import MODEL
+
+ModelServerConfig = model_server_config_pb2.ModelServerConfig  # pyright: ignore[reportAttributeAccessIssue] (generated)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What models.config asks for: versions of the model, and labels that name some of them."""
+
+    versions: frozenset[int] = frozenset()
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_config(path: Path) -> Served | None:
+    """What a models.config asks for; None where there is none, or none that a model server would take."""
+    try:
+        config = text_format.Parse(path.read_text(), ModelServerConfig())
+    except (FileNotFoundError, UnicodeDecodeError, text_format.ParseError):
+        return None
+    for model in config.model_config_list.config:
+        if model.name == MODEL:
+            return Served(frozenset(model.model_version_policy.specific.versions), dict(model.version_labels))
+    return None
+
+
+def config_text(served: Served, base_path: Path) -> str:
+    """The file's text; `base_path` is the absolute path of the folder with a folder for each version."""
+    config = ModelServerConfig()
+    model = config.model_config_list.config.add(name=MODEL, base_path=str(base_path), model_platform="tensorflow")
+    model.model_version_policy.specific.versions.extend(sorted(served.versions))
+    for label, version in sorted(served.labels.items()):
+        model.version_labels[label] = version
+    return text_format.MessageToString(config)
+
+
+def write_config(path: Path, served: Served, base_path: Path) -> None:
+    """Write the file by rename: a server that polls it reads the old one or the new one, never half of one."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        file.write(config_text(served, base_path))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,1 @@
+"""MLflow: versions, their files and their pages."""

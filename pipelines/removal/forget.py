@@ -1,0 +1,236 @@
+"""`photoproof data forget`: remove a photo, or a product with its photos, for good.
+
+From data/ and every version of it, in DVC's cache and in every remote, and from the product database. A version that
+named it gets a successor without it, which the ledger (pipelines/data/forgotten_ledger.py) notes; successors come
+first, deletion follows, the database is last. So a run that was killed is simply started again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import yaml
+from sqlalchemy.engine import Connection
+
+from pipelines.data import forgotten_ledger, history, versioning
+from pipelines.data.object_stores import CACHE, Store, forgotten_in, stage_outputs, stores
+from pipelines.database import tables
+from pipelines.removal.database_rows import Rows, find_rows, has, remove_rows, shows_something_else, wipe
+from pipelines.removal.holders import Holder, holders
+from pipelines.removal.successors import (
+    NamedVersion,
+    Successor,
+    clean_data,
+    find_versions,
+    make_successor,
+    objects_of,
+    only,
+)
+from pipelines.stages import stage_process
+from pipelines.workspace.places import Workspace
+from training.stage.errors import BadInput
+
+Kind = Literal["photo", "product"]
+_NO_ROWS = pd.DataFrame({"role": [], "picture_id": []})
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What is removed, or would be."""
+
+    kind: Kind
+    id: str
+    products: tuple[str, ...]
+    photos: tuple[str, ...]
+    versions: tuple[str, ...]
+    """md5 of the data versions that named one of them."""
+    objects: int
+    """Pictures in DVC that go."""
+    places: tuple[str, ...]
+    """Where versions that name them are kept."""
+    outputs: int
+    """Outputs of stages in DVC's cache that go, because reports and golden pairs may show them."""
+    verdicts: int
+    """Verdicts about them, which stay."""
+    same_bytes: tuple[str, ...]
+    """Other pictures with the same bytes, which stay, and with them those bytes."""
+    models: tuple[Holder, ...]
+    done: bool
+
+    def __str__(self) -> str:
+        verb = "is removed" if self.done else "would be removed"
+        lines = [f"{self.kind} {self.id}: {_counted(self.products, self.photos)} {verb}"]
+        if self.versions:
+            shown = ", ".join(md5[:12] for md5 in self.versions[:5]) + (", …" if len(self.versions) > 5 else "")
+            named = history.counted(len(self.versions), "version")
+            lines.append(
+                f"data: from {named} ({shown}) in {', '.join(self.places)}: "
+                f"{self.objects:,} pictures, and {self.outputs:,} outputs of stages in the cache"
+            )
+        if self.verdicts:
+            lines.append(f"verdicts: {self.verdicts:,} stay, with their scores and without the picture")
+        if self.same_bytes:
+            lines.append(f"the same bytes stay, as they are also: {', '.join(self.same_bytes[:5])}")
+        lines += [f"model: {one}" for one in self.models]
+        return "\n".join(lines)
+
+
+def forget(workspace: Workspace, wanted: str, kind: Kind | None = None, *, really: bool) -> Forgotten:
+    """Remove a picture or a product for good; without `really`, say what that would remove and change nothing.
+
+    Raises BadInput where there is no such id, or a photo and a product share it and `kind` does not say which;
+    VersioningFailed where a remote, RegistryUnreachable where MLflow can't be reached.
+    """
+    engine = tables.connect(workspace.database_url)
+    try:
+        with stage_process.only_one(workspace), stores(workspace) as places:
+            listings = {store.name: store.listing() for store in places}
+            found = find_versions(places, listings, wanted)
+            with tables.snapshot(engine) as connection:
+                kinds = _kinds(connection, found, wanted, kind)
+                if not kinds and really:  # perhaps a run was killed when little was left to do
+                    _delete(places, listings, forgotten_ledger.read(workspace))
+                kind = _the_one(kinds, wanted, kind)
+                rows, products, photos = _chosen(connection, found, wanted, kind)
+            named = {oid: mine for oid, one in found.items() if (mine := only(one, products, photos))}
+            gone, kept_by = objects_of(places, listings, named)
+            sizes = {oid: size for listing in listings.values() for oid, size in listing.items()}
+            known = set(named) | {old for old in forgotten_ledger.read(workspace) if _leads_to(workspace, old, named)}
+            models = holders(workspace, products, photos, lambda md5: f"{md5}.dir" in known)
+            outputs = stage_outputs(workspace, places[0]) & listings[CACHE].keys() if named else set[str]()
+            if really:
+                _carry_out(workspace, places, named, gone, outputs, sizes, products, photos)
+                sha256s = rows.sha256s.union(*(set(one.rows.sha256) for one in named.values()))
+                with tables.transaction(engine) as connection:
+                    remove_rows(connection, rows, sha256s)
+                wipe(engine)
+    finally:
+        engine.dispose()
+    return Forgotten(
+        kind,
+        wanted,
+        tuple(sorted(products)),
+        tuple(sorted(photos)),
+        tuple(sorted(oid.removesuffix(".dir") for oid in named)),
+        len(gone),
+        tuple(dict.fromkeys(store.name for one in named.values() for store in one.stores)),
+        len(outputs),
+        rows.verdicts,
+        tuple(sorted({*rows.same_bytes, *kept_by})),
+        tuple(models),
+        really,
+    )
+
+
+def _kinds(connection: Connection, found: dict[str, NamedVersion], wanted: str, kind: Kind | None) -> list[Kind]:
+    """What the id is, in the database or in any version."""
+    rows = pd.concat([version.rows[["role", "picture_id"]] for version in found.values()] or [_NO_ROWS])
+    roles = set(rows.role[rows.picture_id == wanted])
+    is_photo = "photo" in roles or has(connection, tables.photos, wanted)
+    is_product = "original" in roles or has(connection, tables.products, wanted)
+    known: dict[Kind, bool] = {"photo": is_photo, "product": is_product}
+    return [one for one, there in known.items() if there and kind in (None, one)]
+
+
+def _the_one(kinds: list[Kind], wanted: str, asked: Kind | None) -> Kind:
+    if len(kinds) > 1:
+        raise BadInput(f"{wanted} is a photo's id and a product's: say which with --photo or --product")
+    if not kinds:
+        raise BadInput(f"no {asked or 'photo or product'} {wanted} is in the product database or in any data version")
+    return kinds[0]
+
+
+def _chosen(
+    connection: Connection, found: dict[str, NamedVersion], wanted: str, kind: Kind
+) -> tuple[Rows, frozenset[str], frozenset[str]]:
+    """The database's rows, and the ids of all products and photos that go, those of old versions too."""
+    if kind == "photo":
+        return find_rows(connection, [], [wanted]), frozenset(), frozenset([wanted])
+    rows = find_rows(connection, [wanted], [])
+    labelled = set[str]()
+    for one in found.values():
+        labelled |= set(one.rows.picture_id[(one.rows.role == "photo") & (one.rows.product_id == wanted)])
+    labelled -= shows_something_else(connection, labelled, wanted)
+    return rows, frozenset([wanted]), rows.photos | labelled
+
+
+def _leads_to(workspace: Workspace, old: str, named: Iterable[str]) -> bool:
+    ledger = forgotten_ledger.read(workspace)
+    return old.endswith(".dir") and f"{forgotten_ledger.successor(ledger, old.removesuffix('.dir'))}.dir" in set(named)
+
+
+def _carry_out(
+    workspace: Workspace,
+    places: list[Store],
+    named: dict[str, NamedVersion],
+    gone: set[str],
+    outputs: set[str],
+    sizes: dict[str, int],
+    products: frozenset[str],
+    photos: frozenset[str],
+) -> None:
+    after: dict[str, Successor] = {}
+    replaced: dict[str, str | None] = dict.fromkeys(gone)
+    for oid, one in named.items():
+        after[oid] = make_successor(places, oid, one, sizes, products, photos)
+        for store in one.stores:
+            store.put(after[oid].objects)
+        replaced |= {oid: after[oid].oid} | after[oid].replaced
+    if replaced:
+        forgotten_ledger.add(workspace, replaced)
+    clean_data(workspace.data, products, photos)
+    _commit(workspace, after, products, photos)
+    listings = {store.name: store.listing() for store in places}
+    _delete(places, listings, forgotten_ledger.read(workspace))
+    places[0].delete(outputs & listings[CACHE].keys())
+    if any(store.name == "remote sample" for one in named.values() for store in one.stores):
+        versioning.commit(workspace, [".dvc/sample"], "Data: forgotten pictures leave the committed objects")
+
+
+def _commit(
+    workspace: Workspace, after: dict[str, Successor], products: frozenset[str], photos: frozenset[str]
+) -> None:
+    """Commit the ledger, and data.dvc where HEAD's version has a successor; keep what is not committed apart."""
+    path = workspace.root / "data.dvc"
+    working = path.read_text() if path.is_file() else None
+    committed = versioning.committed(workspace)
+    message = f"Data: {_counted(products, photos)} forgotten in earlier versions"
+    new = None
+    if committed is not None and (new := after.get(f"{_md5(committed)}.dir")):
+        said = history.summary(new.counts)
+        message = f"Data version {new.oid.removesuffix('.dir')[:12]}: {said}, forgotten"
+        history.write_whole(path, _rewritten(committed, new))
+        made = versioning.commit(workspace, ["data.dvc", forgotten_ledger.LEDGER], message)
+        if made:
+            history.tag(workspace, new.oid.removesuffix(".dir"), made)
+    else:
+        versioning.commit(workspace, [forgotten_ledger.LEDGER], message)
+    ledger = forgotten_ledger.read(workspace)
+    if working is not None and forgotten_ledger.successor(ledger, _md5(working)) != _md5(path.read_text()):
+        mine = after.get(f"{_md5(working)}.dir")
+        history.write_whole(path, _rewritten(working, mine) if mine else working)
+
+
+def _md5(data_dvc: str) -> str:
+    return versioning.parse_version(data_dvc).md5
+
+
+def _rewritten(data_dvc: str, new: Successor) -> str:
+    found = yaml.safe_load(data_dvc)
+    (out,) = found["outs"]
+    out["md5"] = new.oid
+    for name, fewer in (("size", new.bytes_fewer), ("nfiles", new.files_fewer)):
+        if name in out:
+            out[name] -= fewer
+    return yaml.safe_dump(found, sort_keys=False)
+
+
+def _delete(places: list[Store], listings: dict[str, dict[str, int]], ledger: dict[str, str | None]) -> int:
+    """Delete what the ledger says is forgotten; how many objects were still there."""
+    return sum(store.delete(forgotten_in(listings[store.name], ledger)) for store in places)
+
+
+def _counted(products: Iterable[str], photos: Iterable[str]) -> str:
+    counts = [(len(tuple(products)), "product"), (len(tuple(photos)), "photo")]
+    return " and ".join(history.counted(count, what) for count, what in counts if count)

@@ -1,0 +1,189 @@
+"""`photoproof data gc`: delete what no data version needs that somebody still may ask for.
+
+Kept are the version of data.dvc (here, in HEAD and at the head of every branch), the newest ones, those that a model
+with an alias was trained on, and those of every model that a verdict names. In the cache of this workspace every other
+version goes, and outputs of stages that dvc.lock does not name. A remote, and a cache that lies elsewhere, may be
+shared with people whose work is not known here: only versions that git's history knows leave it, and nothing that
+another one there names. The remote `sample` is never touched. Data Docs of versions that are not kept go too; MLflow
+keeps its own.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from pipelines.data import forgotten_ledger, history, versioning
+from pipelines.data.object_stores import Store, forgotten_in, locked_outputs, stage_outputs, stores
+from pipelines.data.versioning import VersioningFailed
+from pipelines.database import tables
+from pipelines.registry import versions as registry
+from pipelines.stages import stage_process
+from pipelines.workspace.places import Workspace
+from training.validate import REPORT
+from training.validation import data_docs
+
+NEVER = "remote sample"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What leaves a place."""
+
+    place: str
+    versions: int
+    objects: int
+    bytes: int
+
+    def __str__(self) -> str:
+        counts = [(self.versions, "version"), (self.objects, "file")]
+        said = ", ".join(history.counted(count, what) for count, what in counts)
+        return f"{self.place}: {said}, {self.bytes / 1e6:,.1f} MB"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Which data versions are kept, and why, and what goes."""
+
+    kept: dict[str, list[str]]
+    """md5 -> reasons."""
+    lost: tuple[str, ...]
+    """Kept versions that are neither in the cache nor in a remote."""
+    swept: tuple[Swept, ...]
+    done: bool
+
+    def __str__(self) -> str:
+        lines = [f"kept: {md5[:12]}  {', '.join(reasons)}" for md5, reasons in self.kept.items()]
+        lines += [f"WARNING: {md5[:12]} is neither in the cache nor in a remote" for md5 in self.lost]
+        lines += [f"{'deleted' if self.done else 'would be deleted'}: {one}" for one in self.swept]
+        return "\n".join(lines)
+
+
+def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
+    """Delete what is not kept; without `really` only count it. `keep`: how many of the newest versions stay.
+
+    Raises RegistryUnreachable, VersioningFailed, and deletes nothing then.
+    """
+    with stage_process.only_one(workspace), stores(workspace) as places:
+        places = [store for store in places if store.name != NEVER]
+        ledger = forgotten_ledger.read(workspace)
+        named = _kept(workspace, keep)
+        kept = {forgotten_ledger.successor(ledger, md5): why for md5, why in named.items()}
+        known = _known(workspace) | {old.removesuffix(".dir") for old in ledger if old.endswith(".dir")}
+        known |= {forgotten_ledger.successor(ledger, md5) for md5 in known}
+        listings = {store.name: store.listing() for store in places}
+        needed, lost = _needed(places, listings, kept)
+        swept = []
+        for store in places:
+            here = listings[store.name]
+            gone = _unneeded(store, here, {f"{md5}.dir" for md5 in known}) - needed
+            if store.own:
+                gone |= stage_outputs(workspace, store) - locked_outputs(workspace, store) - needed
+            else:
+                gone -= _of_others(store, here, known)
+            gone = gone & here.keys() | forgotten_in(here, ledger)
+            if really:
+                store.delete(gone)
+            versions_gone = sum(oid.endswith(".dir") and oid.removesuffix(".dir") in known for oid in gone)
+            swept.append(Swept(store.name, versions_gone, len(gone), sum(here[oid] for oid in gone)))
+        swept += _sweep_docs(workspace.root / REPORT / "data_docs", named.keys() | kept.keys(), really=really)
+        if really and forgotten_ledger.in_data(workspace):
+            versioning.pull_data(workspace)
+    return Collected(kept, tuple(lost), tuple(swept), really)
+
+
+def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
+    """The md5 of every version that stays, with the reasons."""
+    found: dict[str, list[str]] = {}
+
+    def add(md5: str | None, reason: str) -> None:
+        if md5 and reason not in found.setdefault(md5, []):
+            found[md5].append(reason)
+
+    working = versioning.read_version(workspace)
+    add(working and working.md5, "data.dvc")
+    for number, one in enumerate(history.log(workspace, keep) if keep else [], 1):
+        add(one.md5, "newest" if number == 1 else f"one of the {keep} newest")
+    for ref in versioning.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
+        add(_at(workspace, ref), f"head of {ref.split('/', 2)[2]}")
+    add(_at(workspace, "HEAD"), "HEAD")
+    engine = tables.connect(workspace.database_url)
+    try:
+        with tables.snapshot(engine) as connection:
+            judged = set(connection.scalars(sa.select(tables.verdicts.c.model_id).distinct()))
+    finally:
+        engine.dispose()
+    for model in registry.all_versions(workspace):
+        data = model.tags.get("data_version")
+        if model.aliases:
+            add(data, f"{' and '.join(model.aliases)} (model version {model.version})")
+        if model.tags.get("model_id") in judged:
+            add(data, f"verdicts of model version {model.version}")
+    return found
+
+
+def _known(workspace: Workspace) -> set[str]:
+    """Every version that git's history knows, on any branch or tag."""
+    commits = versioning.git(workspace, "log", "--all", "--format=%H", "--diff-filter=AM", "--", "data.dvc").split()
+    return {md5 for commit in commits if (md5 := _at(workspace, commit))}
+
+
+def _needed(
+    places: list[Store], listings: dict[str, dict[str, int]], kept: dict[str, list[str]]
+) -> tuple[set[str], list[str]]:
+    """Every object of the kept versions, and those versions that are nowhere.
+
+    Raises VersioningFailed where no place can read the list of files of one that is there: what it needs isn't known.
+    """
+    needed: set[str] = set()
+    lost = []
+    for md5 in kept:
+        oid = f"{md5}.dir"
+        having = [store for store in places if oid in listings[store.name]]
+        if not having:
+            lost.append(md5)
+            continue
+        read = [entries for store in having if (entries := store.entries(oid)) is not None]
+        if not read:
+            raise VersioningFailed(
+                f"the list of files of data version {md5[:12]} ({', '.join(kept[md5])}) is damaged in: "
+                f"{', '.join(store.name for store in having)}; nothing is deleted: delete {oid} there, and push that "
+                "version from where it is whole"
+            )
+        needed |= {oid}.union(*(entries.values() for entries in read))
+    return needed, lost
+
+
+def _unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
+    """The objects of all versions that may leave a place: in the own cache all, elsewhere those that git knows."""
+    found: set[str] = set()
+    for oid in listing:
+        if oid.endswith(".dir") and (store.own or oid in known) and (entries := store.version(oid)):
+            found |= {oid, *entries.values()}
+    return found
+
+
+def _of_others(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
+    """What versions name, in a place that is shared, that git does not know here: they may be a colleague's."""
+    unknown = [oid for oid in listing if oid.endswith(".dir") and oid.removesuffix(".dir") not in known]
+    return {one for oid in unknown for one in (store.entries(oid) or {}).values()}
+
+
+def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]:
+    """Data Docs of versions that are not kept, those of stopped ones too."""
+    names = {data_docs.folder_of(docs, md5).name for md5 in kept}
+    gone = [site for site in docs.glob("*/") if site.name not in names]
+    files = [file for site in gone for file in site.rglob("*") if file.is_file()]
+    found = Swept("Data Docs", len(gone), len(files), sum(file.stat().st_size for file in files))
+    if really and gone:
+        for site in gone:
+            shutil.rmtree(site)
+        data_docs.list_versions(docs)
+    return [found] if docs.is_dir() else []
+
+
+def _at(workspace: Workspace, revision: str) -> str | None:
+    said = versioning.committed(workspace, revision)
+    return versioning.parse_version(said).md5 if said is not None else None

@@ -1,0 +1,77 @@
+"""Which registered models know a picture: trained on it, measured with it, or holding it in cohort or golden pairs."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipelines.registry import versions
+from pipelines.registry.evidence import PICTURES
+from pipelines.registry.versions import ARTIFACT, EVIDENCE, MODEL
+from pipelines.workspace.places import Workspace
+
+TRAINED, MEASURED, COHORT, GOLDEN = "trained on it", "measured with it", "in its cohort", "in its golden pairs"
+PERHAPS = "of a data version that holds it (it keeps no list of its pictures)"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A version in MLflow that knows a picture, and how."""
+
+    version: int
+    aliases: tuple[str, ...]
+    uses: tuple[str, ...]
+
+    def __str__(self) -> str:
+        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        return f"{MODEL} version {self.version}{aliases}: {', '.join(self.uses)}"
+
+
+def holders(
+    workspace: Workspace, products: frozenset[str], photos: frozenset[str], holds_it: Callable[[str], bool]
+) -> list[Holder]:
+    """The versions that know any of the products' originals or of the photos, the oldest first.
+
+    `holds_it`: does the data version of this md5 have one? It is asked for versions without evidence. Raises
+    RegistryUnreachable.
+    """
+    found = []
+    for one in versions.all_versions(workspace):
+        with tempfile.TemporaryDirectory() as folder:
+            uses = _uses(workspace, one, Path(folder), products, photos, holds_it)
+        if uses:
+            found.append(Holder(one.version, one.aliases, uses))
+    return sorted(found, key=lambda one: one.version)
+
+
+def _uses(
+    workspace: Workspace,
+    version: versions.Version,
+    folder: Path,
+    products: frozenset[str],
+    photos: frozenset[str],
+    holds_it: Callable[[str], bool],
+) -> tuple[str, ...]:
+    listed = versions.download_part(workspace, version.version, f"{EVIDENCE}/{PICTURES}", folder)
+    if listed is not None:
+        pictures = pd.read_parquet(listed)
+        original = pictures.role == "original"
+        mine = pictures[original & pictures.picture_id.isin(products) | ~original & pictures.picture_id.isin(photos)]
+        if mine.empty:
+            return ()
+        uses = [TRAINED] if (mine.split == "train").any() else [MEASURED]
+        # Versions from before the column have a cohort of (at most) all originals.
+        if mine.cohort.any() if "cohort" in mine else (mine.role == "original").any():
+            uses.append(COHORT)
+    elif holds_it(version.tags.get("data_version", "")):
+        uses = [PERHAPS]
+    else:
+        return ()
+    golden = versions.download_part(workspace, version.version, f"{ARTIFACT}/assets.extra/golden.json", folder)
+    pairs = json.loads(golden.read_text())["pairs"] if golden else []
+    if any(pair.get("photo_id") in photos or pair.get("product_id") in products for pair in pairs):
+        uses.append(GOLDEN)
+    return tuple(uses)

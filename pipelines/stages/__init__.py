@@ -1,0 +1,1 @@
+"""A stage of dvc.yaml in a process of its own."""

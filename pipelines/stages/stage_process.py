@@ -1,0 +1,117 @@
+"""Run a stage of dvc.yaml so that it can be told to stop, and leaves nothing running and no lock behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.workspace import lock
+from pipelines.workspace.places import Workspace
+
+STOP_SECONDS = 15
+"""How long a stage may take to stop before it is killed."""
+
+
+class StageFailed(RuntimeError):
+    """A stage ended with an error; the message is the stage's own line."""
+
+    def __init__(self, message: str, exit_code: int = 1):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class StageStopped(RuntimeError):
+    """The stage was told to stop, and did."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What came of a stage."""
+
+    stage: str
+    ran: bool
+    line: str
+
+
+def run_stage(workspace: Workspace, stage: str, stopped: Callable[[], bool] = lambda: False) -> StageRun:
+    """Reproduce one stage. `stopped` is asked every second whether somebody wants it to end.
+
+    Raises StageFailed with the stage's own error line, StageStopped where `stopped` said so.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        said, result = Path(folder, "stage.json"), Path(folder, "result.json")
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.stages.reproduce", stage, str(result)],
+            cwd=workspace.root,
+            env=stage_environment(workspace) | {"PHOTOPROOF_STAGE_RESULT": str(said)},
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            while child.poll() is None:
+                if stopped():
+                    raise StageStopped(f"{stage}: stopped before its end, because the run was cancelled")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=1)
+        finally:
+            _stop(child)
+        outcome = _read(result)
+        stage_said = _read(said)
+    if child.returncode or "error" in outcome:
+        error = stage_said.get("error") or outcome.get("error") or f"ended with {child.returncode}"
+        raise StageFailed(f"{stage}: {error}", int(stage_said.get("exit_code", 1)))
+    ran = bool(outcome["ran"])
+    return StageRun(stage, ran, stage_said.get("line") or f"{stage}: {'restored from DVC' if ran else 'nothing new'}")
+
+
+def stage_environment(workspace: Workspace) -> dict[str, str]:
+    """The environment of a stage: this interpreter first on the PATH, and the workspace's code before any other."""
+    here = Path(sys.executable).parent
+    return {
+        **os.environ,
+        "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(workspace.root),
+    }
+
+
+def only_one(workspace: Workspace, patience: float = 10) -> contextlib.AbstractContextManager[None]:
+    """Hold the workspace's lock. Raises WorkspaceBusy where another holds it for more than `patience` seconds."""
+    busy = f"a retraining runs on {workspace.root} already ({{holder}}): wait for its end, or cancel it"
+    return lock.only_one(workspace.state / "retrain.lock", busy, patience)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End the stage's whole process group: first asked, then killed."""
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5)):
+        if not _alive(child):
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        deadline = time.monotonic() + seconds
+        while _alive(child) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    if child.stdin:
+        child.stdin.close()
+    child.wait()
+
+
+def _alive(child: subprocess.Popen[bytes]) -> bool:
+    child.poll()
+    try:
+        os.killpg(child.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, str]:
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,1 @@
+"""The ground: places, settings, params, locks, processes and ports."""

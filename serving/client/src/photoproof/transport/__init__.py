@@ -1,0 +1,1 @@
+"""Calls to TensorFlow Serving, over gRPC and REST."""

@@ -1,0 +1,1 @@
+"""The manifest, its splits and draws."""

@@ -1,0 +1,183 @@
+"""The pictures of a training run, and which of them each step sees: the same for a seed, from whichever step on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from training.dataset.manifest import assign_splits, read_manifest
+from training.fitting.camera import Camera, photograph
+from training.model.images import decode, on_all_cores, read_pictures
+from training.stage.errors import BadInput
+from training.stage.params import Params, Train
+
+ACCEPTED = Path("reports/validation/accepted.parquet")
+REPRODUCED = Camera(
+    background=0.0,
+    rotation=0.03,
+    zoom_out=0.9,
+    zoom_in=1.1,
+    shift=0.03,
+    perspective=0.03,
+    exposure=0.1,
+    white_balance=0.03,
+    contrast=0.1,
+    saturation=0.1,
+    gradient=0.0,
+    glare=0.0,
+    hands=0.0,
+    cut_out=0.0,
+    blur=0.004,
+    noise=0.01,
+    jpeg=80,
+)
+"""What happens to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
+
+RETAKEN = Camera(
+    background=0.0,
+    rotation=0.15,
+    zoom_out=0.92,
+    zoom_in=1.2,
+    shift=0.08,
+    perspective=0.1,
+    exposure=0.25,
+    white_balance=0.08,
+    contrast=0.15,
+    saturation=0.2,
+    gradient=0.2,
+    glare=0.1,
+    hands=0.1,
+    cut_out=0.3,
+    blur=0.006,
+    noise=0.02,
+    jpeg=60,
+)
+"""What is changed in a photo that was really taken: it has its place, its light and its blur already."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Pictures in a fixed order: the originals, one a product, then their photos."""
+
+    paths: tuple[str, ...]
+    products: np.ndarray
+    """int32, which product each picture shows; product i's original is picture i."""
+    count: int
+    """How many originals."""
+
+    @property
+    def photos(self) -> int:
+        """How many photos."""
+        return len(self.paths) - self.count
+
+
+def read_splits(root: Path, params: Params) -> pd.DataFrame:
+    """What validation accepted, with `known` and `split`. Raises BadInput where it is missing or too little."""
+    if not (root / ACCEPTED).is_file():
+        raise BadInput(f"{ACCEPTED} not found: run `dvc repro validate`")
+    return assign_splits(read_manifest(root / ACCEPTED), params.split)
+
+
+def catalogue_of(root: Path, rows: pd.DataFrame, photos_in: str) -> Catalogue:
+    """The originals in `rows`, and their photos that are in the split `photos_in`.
+
+    A photo whose product has no original (validation set it aside) can't be compared and is left out.
+    """
+    originals = _sorted(rows, rows.role == "original")
+    place = {product: at for at, product in enumerate(originals.product_id)}
+    photos = _sorted(rows, (rows.role == "photo") & (rows.split == photos_in) & rows.product_id.isin(list(place)))
+    pictures = pd.concat([originals, photos])
+    return Catalogue(
+        tuple(str(root / "data" / path) for path in pictures.path),
+        pictures.product_id.map(place).to_numpy(np.int32),
+        len(originals),
+    )
+
+
+def _sorted(rows: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
+    return rows.loc[which].sort_values("picture_id")
+
+
+def read_all(paths: tuple[str, ...], size: int) -> tf.Tensor:
+    """Decode files into uint8 [N, size, size, 3]."""
+    pictures = read_pictures(paths, size).map(lambda one: tf.cast(tf.round(one * 255.0), tf.uint8))
+    return pictures.batch(len(paths)).get_single_element()
+
+
+def step_size(catalogue: Catalogue, train: Train) -> tuple[int, int]:
+    """Products in a step, and pictures in a step: each product's original and its photos."""
+    products = min(train.products_per_step, catalogue.count)
+    return products, products * (1 + train.photos_per_product)
+
+
+def steps_per_epoch(catalogue: Catalogue, train: Train, replicas: int = 1) -> int:
+    """Steps that show as many photos as there are, where each of the replicas takes a step's pictures at a time."""
+    products, _ = step_size(catalogue, train)
+    return max(1, -(-catalogue.photos // (products * train.photos_per_product * replicas)))
+
+
+def plan_steps(catalogue: Catalogue, train: Train, steps: int) -> np.ndarray:
+    """Which picture stands where: int32 [steps, pictures in a step], originals first, then product by product.
+
+    Products, and each product's photos, are dealt like cards: none comes again before all have come. A photo's
+    place goes to the product's original with chance drawn_share, or where the product has no photo.
+    """
+    rng = np.random.default_rng(train.seed)
+    in_step, _ = step_size(catalogue, train)
+    products = _Deck(np.arange(catalogue.count), rng)
+    of_product = [np.flatnonzero(catalogue.products == at)[1:] for at in range(catalogue.count)]
+    photos = [_Deck(numbers, rng) for numbers in of_product]
+    plan = []
+    for _ in range(steps):
+        dealt = products.deal(in_step)
+        plan.append(list(dealt))
+        for product in dealt:
+            taken = photos[product].deal(train.photos_per_product)
+            drawn = rng.random(train.photos_per_product) < train.drawn_share
+            plan[-1] += [product if draw or photo is None else photo for draw, photo in zip(drawn, taken, strict=True)]
+    return np.array(plan, np.int32)
+
+
+def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int, replicas: int = 1) -> tf.data.Dataset:
+    """Steps `first`, … of the plan: (pictures float32 [B, S, S, 3], products int32 [B]); `replicas` of them in a batch.
+
+    What a step shows depends on the seed and its number alone. Decoded pictures stay in memory where they fit.
+    """
+    in_step, size = step_size(catalogue, train)
+    side = train.image_size
+    numbers, products = tf.constant(plan.reshape(-1)), tf.constant(catalogue.products)
+    held = len(catalogue.paths) * side * side * 3 <= train.cache_gigabytes * 1e9
+    cache = read_all(catalogue.paths, side) if held else tf.constant(catalogue.paths)
+
+    def look(at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        number = numbers[at]
+        picture = tf.cast(cache[number], tf.float32) / 255.0 if held else decode(tf.io.read_file(cache[number]), side)
+        picture = tf.ensure_shape(picture, [side, side, 3])
+        seed = tf.stack([tf.constant(train.seed, tf.int64), at])
+        taken = number >= catalogue.count
+        drawn = tf.math.floormod(at, size) >= in_step
+        camera = tf.where(taken, 2, tf.where(drawn, 1, 0))
+        ways = [lambda way=way: photograph(picture, seed, way) for way in (REPRODUCED, Camera(), RETAKEN)]
+        seen = tf.switch_case(camera, ways)
+        return seen, products[number]
+
+    rows = tf.data.Dataset.range(first * size, plan.size)
+    return on_all_cores(rows, look).batch(size * replicas, drop_remainder=True).prefetch(4)
+
+
+class _Deck:
+    """Deals without repeating before all have come; a hand no larger than the deck holds no card twice."""
+
+    def __init__(self, cards: np.ndarray, rng: np.random.Generator):
+        self._cards, self._rng, self._left = cards, rng, []
+
+    def deal(self, count: int) -> list:
+        if not len(self._cards):
+            return [None] * count
+        while len(self._left) < count:
+            left = set(self._left)
+            self._left += sorted(self._rng.permutation(self._cards).tolist(), key=left.__contains__)
+        dealt, self._left = self._left[:count], self._left[count:]
+        return dealt

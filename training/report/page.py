@@ -1,0 +1,98 @@
+"""The evaluation as one HTML page to send around: every picture is inside it, nothing is loaded from elsewhere."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from training.evaluation.calibrate import Decision
+from training.evaluation.slices import LEAST
+from training.report.baseline_table import COLUMNS, Methods, rows
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG of the report."""
+
+    path: Path
+    title: str
+    caption: str
+
+
+def render(
+    metrics: dict[str, Any], decision: Decision, methods: Methods, pictures: list[Picture], facts: dict[str, str]
+) -> str:
+    """The page, from the contents of metrics.json, the decision, the PNGs in their order, and named facts."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(TEMPLATE.name).render(
+        groups={name: {"hard": None} | metrics[name] for name in ("known", "new") if name in metrics},
+        columns=COLUMNS,
+        compared=rows(metrics, methods),
+        slices={cut: _stated(found, cut == "category") for cut, found in metrics["slices"].items()},
+        thresholds=metrics["calibration"]["interval"],
+        calibration_error=metrics["calibration"]["expected_calibration_error"],
+        least=LEAST,
+        counts=metrics["counts"],
+        decision=decision,
+        figures=[
+            {
+                "title": picture.title,
+                "caption": picture.caption,
+                "base64": base64.b64encode(picture.path.read_bytes()).decode(),
+            }
+            for picture in pictures
+        ],
+        facts=facts,
+        pct=percent,
+        prob=probability,
+        between=_between,
+        range=_range,
+    )
+
+
+def _stated(slices: dict[str, Any], categories: bool) -> dict[str, list]:
+    """A cut's slices for the page: rows, and "name (3 known, 8 new)" of categories that state no figure."""
+    if not categories:
+        return {"rows": list(slices.items()), "few": []}
+    rows = [(name, groups) for name, groups in slices.items() if any("auc" in one for one in groups.values())]
+    rows.sort(key=lambda row: min(one["share_decided"] for one in row[1].values() if "auc" in one))
+    few = [
+        f"{name} (" + ", ".join(f"{one['photos']} {group}" for group, one in groups.items()) + ")"
+        for name, groups in slices.items()
+        if not any("auc" in one for one in groups.values())
+    ]
+    return {"rows": rows, "few": few}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as people read it: "1 %", "97.3 %"."""
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def probability(value: float) -> str:
+    """A probability with as many digits as tell it from 0 and 1: "0.53", "0.9991", "0.00012"."""
+    for digits in range(2, 8):
+        text = f"{value:.{digits}f}"
+        if 0 < float(text) < 1 and abs(float(text) - value) <= 0.1 * min(value, 1 - value):
+            return text
+    return f"{value:.2g}"
+
+
+def _between(group: dict[str, Any], key: str, digits: int = 1) -> str:
+    if key not in group["interval"]:
+        return "no interval"
+    interval = group["interval"][key]
+    return f"{percent(interval['low'], digits)} to {percent(interval['high'], digits)}"
+
+
+def _range(group: dict[str, Any], key: str) -> str:
+    if key not in group["interval"]:
+        return ""
+    return f"{group['interval'][key]['low']:.3f}–{group['interval'][key]['high']:.3f}"

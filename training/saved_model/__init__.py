@@ -1,0 +1,1 @@
+"""The exported thing: its graph, its loading, its assets."""

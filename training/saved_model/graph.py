@@ -1,0 +1,155 @@
+"""The served graph: encoded pictures in, scores and thresholds out, with nothing of ours needed to call it."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.special import logit
+
+from training.decision.log_ratio import Cohort
+from training.evaluation.calibrate import Decision
+from training.model.images import decode_batch
+
+UNDECODED = {"similarity": -1.0, "distance": 2.0, "probability": 0.0}
+"""What a pair without two embeddings scores: REST has no NaN."""
+
+AS_MANY = "originals and photos must be equally many"
+
+
+class VerdictGraph(tf.Module):
+    """The served graph: functions of the signatures, and the variables that they use.
+
+    The variables are plain copies of the encoder's, and the Keras model is not held: a SavedModel of a module that
+    merely holds one fails in TensorFlow Serving ("Could not find variable …"), and Keras gives variables names,
+    after their layers, that a SavedModel may refuse.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        cohort: Cohort,
+        decision: Decision,
+        model_id: str,
+        image_size: int,
+        max_pixels: int,
+    ):
+        super().__init__()
+        latent_size = int(encoder.output_shape[-1])
+        self.trained = _copies(encoder.trainable_variables, "trained")
+        self.kept = _copies(encoder.non_trainable_variables, "kept")
+        rows = tf.reshape(tf.constant(cohort.embeddings, tf.float32), [-1, latent_size])
+        self.cohort = tf.Variable(rows, trainable=False)
+        self.cohort_trained = tf.Variable(tf.constant(cohort.trained, tf.bool), trainable=False)
+        bytes_ = tf.TensorSpec([None], tf.string)
+        embedding = tf.TensorSpec([None, latent_size], tf.float32)
+
+        def encoded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pictures, decoded = decode_batch(image_bytes, image_size, max_pixels)
+            count = tf.shape(decoded)[0]
+            missing = tf.cast(tf.equal(count, 0), tf.int32)  # some layers refuse a batch of nothing
+            pictures = tf.concat([pictures, tf.zeros([missing, image_size, image_size, 3])], 0)
+            with tf.name_scope("encoder"):  # a layer's name may be none that a graph's root allows
+                trained, kept = ([tf.convert_to_tensor(one) for one in each] for each in (self.trained, self.kept))
+                vectors = encoder.stateless_call(trained, kept, pictures, training=False)[0]
+            vectors = tf.math.l2_normalize(tf.cast(vectors, tf.float32)[:count], axis=-1)
+            return tf.where(decoded[:, tf.newaxis], vectors, tf.zeros_like(vectors)), decoded
+
+        def scored(original: tf.Tensor, photo: tf.Tensor) -> dict[str, tf.Tensor]:
+            alike = tf.debugging.assert_equal(tf.shape(original), tf.shape(photo), AS_MANY)
+            with tf.control_dependencies([alike]):
+                scores = scores_of(original, photo, self.cohort, self.cohort_trained, decision)
+            count = tf.shape(photo)[:1]
+            return scores | {
+                "accept_at": tf.fill(count, np.float32(decision.accept_at)),
+                "reject_at": tf.fill(count, np.float32(decision.reject_at)),
+                "model_id": tf.fill(count, model_id),
+            }
+
+        @tf.function(input_signature=[bytes_])
+        def encode(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            vectors, decoded = encoded(image_bytes)
+            return {"embedding": vectors, "decoded": decoded, "model_id": tf.fill(tf.shape(decoded), model_id)}
+
+        @tf.function(input_signature=[bytes_, bytes_])
+        def verify(original_bytes: tf.Tensor, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            alike = tf.debugging.assert_equal(tf.shape(original_bytes), tf.shape(photo_bytes), AS_MANY)
+            with tf.control_dependencies([alike]):
+                vectors, decoded = encoded(tf.concat([original_bytes, photo_bytes], 0))
+            originals, photos = tf.split(vectors, 2)
+            return scored(originals, photos) | {"decoded": tf.reduce_all(tf.split(decoded, 2), axis=0)}
+
+        @tf.function(input_signature=[embedding, bytes_])
+        def compare(embedding: tf.Tensor, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            photos, decoded = encoded(photo_bytes)
+            return scored(embedding, photos) | {"decoded": decoded}
+
+        @tf.function(input_signature=[embedding, embedding])
+        def score(original_embedding: tf.Tensor, photo_embedding: tf.Tensor) -> dict[str, tf.Tensor]:
+            return scored(original_embedding, photo_embedding)
+
+        self.encode, self.verify, self.compare, self.score = encode, verify, compare, score
+
+    def signatures(self) -> dict[str, Any]:
+        """Signatures by the name that a caller uses."""
+        return {
+            "serving_default": self.encode,
+            "encode": self.encode,
+            "verify": self.verify,
+            "compare": self.compare,
+            "score": self.score,
+        }
+
+
+def build_graph(
+    encoder: keras.Model,
+    cohort: Cohort,
+    decision: Decision,
+    model_id: str,
+    image_size: int,
+    max_pixels: int,
+) -> VerdictGraph:
+    """The module to save: `encoder` is float32 [N, S, S, 3] to [N, D]."""
+    return VerdictGraph(encoder, cohort, decision, model_id, image_size, max_pixels)
+
+
+def _copies(variables: list[keras.Variable], name: str) -> list[tf.Variable]:
+    return [tf.Variable(one.value, name=f"{name}_{at}", trainable=False) for at, one in enumerate(variables)]
+
+
+def scores_of(
+    original: tf.Tensor, photo: tf.Tensor, cohort: tf.Tensor, trained: tf.Tensor, decision: Decision
+) -> dict[str, tf.Tensor]:
+    """Scores [N] of embeddings [N, D] row by row: training/decision/log_ratio.py's formula in TensorFlow.
+
+    The cohort is float32 [M, D], `trained` bool [M]. A row in which either vector is zero (a picture that was not
+    decoded) or no number scores UNDECODED.
+    """
+    usable = tf.reduce_all(tf.math.is_finite(original) & tf.math.is_finite(photo), axis=-1)
+    usable &= tf.reduce_any(original != 0, axis=-1) & tf.reduce_any(photo != 0, axis=-1)
+    clean = usable[:, tf.newaxis]
+    original = tf.math.l2_normalize(tf.where(clean, original, 1.0), axis=-1)
+    photo = tf.math.l2_normalize(tf.where(clean, photo, 1.0), axis=-1)
+    similarity = tf.clip_by_value(tf.reduce_sum(original * photo, axis=-1), -1.0, 1.0)
+    judging = decision.judging
+
+    def stretched(cosine: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
+        return tf.where(which, judging.pivot + judging.stretch * (cosine - judging.pivot), cosine)
+
+    if cohort.shape[0]:
+        near = tf.matmul(original, cohort, transpose_b=True)
+        own = tf.one_hot(tf.argmax(near, axis=1), cohort.shape[0], on_value=True, off_value=False)
+        own &= tf.reduce_max(near, axis=1, keepdims=True) > judging.own_copy_cosine
+        against = stretched(tf.matmul(photo, cohort, transpose_b=True), trained) / judging.temperature
+        rivals = tf.reduce_logsumexp(tf.where(own, -np.inf, against), axis=1)
+        claimed = stretched(similarity, tf.reduce_any(own & trained, axis=1)) / judging.temperature
+        log_ratio = -tf.math.softplus(rivals - claimed)
+    else:
+        log_ratio = similarity / judging.temperature
+    odds = decision.slope * log_ratio + decision.intercept + float(logit(decision.prior_match))
+    scores = {
+        "similarity": similarity,
+        "distance": tf.norm(original - photo, axis=-1),
+        "probability": tf.math.sigmoid(odds),
+    }
+    return {name: tf.where(usable, score, UNDECODED[name]) for name, score in scores.items()}

@@ -1,0 +1,1 @@
+"""What is around every stage: params, errors, files, the MLflow run."""
