@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.timing import Row
 from training.stage.params import Params, read_params
-from training.stage.run import hushed
+from training.stage.quiet import hushed
 
 if TYPE_CHECKING:
     from benchmarks.model import Pairs

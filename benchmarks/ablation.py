@@ -25,11 +25,11 @@ import yaml
 
 from training.stage.errors import BadInput
 from training.stage.params import Params, read_params
-from training.stage.run import hushed
+from training.stage.quiet import hushed
 from training.stage.tracking import tracking_uri
 
 with hushed():  # it imports TensorFlow
-    from training.fitting.batches import ACCEPTED
+    from training.fitting.catalogue import ACCEPTED
     from training.model.autoencoder import FACTS
 
 ROWS = Path(__file__).with_name("ablation.yaml")

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from PIL import Image
 
 from benchmarks.timing import PEAK, Row
-from pipelines.database.tables import connect, photos, products, transaction
+from pipelines.database.engine import connect, transaction
+from pipelines.database.tables import photos, products
 
 NEW = 100
 TURNS = 3

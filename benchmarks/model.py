@@ -9,11 +9,11 @@ from PIL import Image
 
 from pipelines.demo.drawing.products import PRODUCTS
 from pipelines.demo.drawing.shapes import draw
+from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort, Judging
-from training.evaluation.calibrate import Decision
-from training.export import write_warmup
 from training.fitting.camera import Camera, photograph
 from training.model.autoencoder import build
+from training.saved_model.assets import write_warmup
 from training.saved_model.graph import build_graph
 from training.stage.params import Params
 

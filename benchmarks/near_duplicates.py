@@ -22,7 +22,7 @@ from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
 
-from training.dataset.manifest import scene_of
+from training.dataset.splits import scene_of
 from training.validation.measure import measure
 from training.validation.near_duplicates import hash_values
 

@@ -22,13 +22,14 @@ import numpy as np
 from benchmarks.callers import PER_SECOND, Callers
 from benchmarks.model import Pairs, export_model
 from benchmarks.timing import Row
-from pipelines.deployment.model_server import ending_with_us, running_server
+from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
 from pipelines.deployment.reconcile import deploy
 from pipelines.deployment.steps import config_of
-from pipelines.orchestration.prefect_server import free_port
 from pipelines.registry import register, versions
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.ports import free_port
+from pipelines.workspace.processes import ending_with_us
 from training.saved_model import loading
 from training.stage import tracking
 from training.stage.params import Params

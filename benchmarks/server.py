@@ -10,8 +10,8 @@ from pathlib import Path
 
 import serving
 from photoproof import PhotoproofError, Verifier
-from pipelines.deployment.model_server import ending_with_us
-from pipelines.orchestration.prefect_server import free_port
+from pipelines.workspace.ports import free_port
+from pipelines.workspace.processes import ending_with_us
 
 MODEL = "product-encoder"
 MOST_CALLERS = 64

@@ -14,6 +14,7 @@ from benchmarks.timing import Row, interleaved, median, ratio
 from photoproof import Verifier
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import Model, Predict
+from photoproof.transport.connect import connect
 from training.saved_model.loading import LoadedModel
 
 CALLERS = (1, 4, 16, MOST_CALLERS)
@@ -29,7 +30,7 @@ def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, 
     `model` is what the server serves, in this process; None where it is not known, and nothing is compared.
     """
     turns = itertools.cycle(pairs)
-    transports = {"gRPC": server_at(grpc).connect(), "REST": server_at(rest).connect()}
+    transports = {"gRPC": connect(server_at(grpc)), "REST": connect(server_at(rest))}
     verifier = Verifier(grpc, model=MODEL, timeout=TIMEOUT)
     now = [next(turns)]  # every task of a turn takes the same pair
 
@@ -69,7 +70,7 @@ def throughput_rows(model: LoadedModel | None, grpc: str, pairs: Pairs, seconds:
             tasks[f"in-process, {threads}"] = lambda seconds, threads=threads: _rate(
                 lambda: model.run("verify", batch), threads, seconds, BATCH
             )
-    transport = server_at(grpc).connect()
+    transport = connect(server_at(grpc))
     turns, lock = itertools.cycle(pairs), threading.Lock()
 
     def one_pair() -> None:

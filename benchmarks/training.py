@@ -10,7 +10,7 @@ import tensorflow as tf
 from benchmarks.model import Pairs
 from benchmarks.timing import Row
 from training.fitting import batches
-from training.fitting.batches import Catalogue
+from training.fitting.catalogue import Catalogue
 from training.fitting.learner import new_learner, step_function
 from training.stage.params import Train
 

@@ -14,10 +14,10 @@ from prefect.logging import get_run_logger
 
 from pipelines.auditing import report as audit_report
 from pipelines.auditing.claims import Audited, audit_claims
-from pipelines.database import tables
-from pipelines.deployment.model_server import server_to_ask
+from pipelines.database.engine import connect
+from pipelines.deployment.addresses import server_to_ask
+from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
-from training.stage.params import read_params
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def audit(root: Path, label: str = "stable") -> Audit:
 @task
 def verify_claims(workspace: Workspace, label: str) -> Audited:
     """Ask the model server about every claim that is not done."""
-    share = read_params(workspace.params).audit.sample_share
-    engine = tables.connect(workspace.database_url)
+    share = read_application_params(workspace.params).audit.sample_share
+    engine = connect(workspace.database_url)
     try:
         found = audit_claims(engine, server_to_ask(workspace), label, sample_share=share)
     finally:

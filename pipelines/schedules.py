@@ -2,53 +2,23 @@
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import Any
 
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
-from pydantic import PositiveFloat, PositiveInt
 
 from pipelines.audit import audit
 from pipelines.deploy import deploy_flow
-from pipelines.deployment.shadow import NoCanary, shadow
 from pipelines.retrain import retrain
+from pipelines.shadow import shadow_flow
+from pipelines.workspace.params import Schedules, read_application_params
 from pipelines.workspace.places import Workspace
-from training.stage.params import Schedules, read_params
 
 ONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 """Shows in Prefect's page what the workspace's own lock enforces: one run at a time."""
-
-
-@flow(name="shadow")
-def shadow_flow(root: Path, sample: PositiveInt = 100, hours: PositiveFloat = 24) -> str:
-    """Ask stable and canary about a sample of the last hours' claims, and report where they differ.
-
-    Args:
-        root: the workspace.
-        sample: claims to ask about, at most.
-        hours: how old they may be.
-    """
-    try:
-        found = shadow(Workspace(root), sample, hours)
-    except NoCanary as error:  # nothing is wrong: a schedule asks every day
-        create_markdown_artifact(str(error), key="shadow", description="stable beside canary")
-        print(f"shadow: {error}", flush=True)
-        return str(error)
-    rows = [
-        f"| {one.photo_id} | {one.claimed_product_id} | {getattr(one.stable, 'outcome', one.stable)} "
-        f"| {getattr(one.canary, 'outcome', one.canary)} |"
-        for one in found.differing
-    ]
-    table = ["| photo | claim | stable | canary |", "|---|---|---|---|", *rows] if rows else []
-    create_markdown_artifact("\n".join([str(found), "", *table]), key="shadow", description="stable beside canary")
-    print(f"shadow: {found}", flush=True)
-    return str(found)
 
 
 def deployments(workspace: Workspace, schedules: Schedules) -> list[RunnerDeployment]:
@@ -82,7 +52,7 @@ def serve_flows(workspace: Workspace) -> None:
     Prefect pauses the schedules when it ends; registering starts them again. Raises BadInput for params.yaml.
     """
     runner = Runner()
-    for one in deployments(workspace, read_params(workspace.params).schedules):
+    for one in deployments(workspace, read_application_params(workspace.params).schedules):
         runner.add_deployment(one)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_until_sigterm(runner))

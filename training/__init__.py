@@ -5,6 +5,6 @@ import sys
 # Python sets this argv[0] while it locates the module of `python -m training.STAGE`: the last moment
 # before that module's own imports load TensorFlow. run_stage lets stderr go on.
 if sys.argv[0] == "-m":
-    from training.stage.run import hush
+    from training.stage.quiet import hush
 
     hush()

@@ -19,14 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from training.dataset.manifest import assign_splits, hash_to_unit, read_manifest
-from training.decision.log_ratio import Cohort, Judging, with_pivot
+from training.dataset.draws import hash_to_unit
+from training.dataset.manifest import read_manifest
+from training.dataset.splits import assign_splits
+from training.decision.decision import Decision
+from training.decision.log_ratio import Cohort, Floats, Judging, with_pivot
 from training.evaluation.baselines import baseline_scores, looks
-from training.evaluation.calibrate import Decision, calibrate, reliability, threshold_intervals
+from training.evaluation.calibrate import calibrate, reliability, threshold_intervals
 from training.evaluation.embedding import embed
 from training.evaluation.explain import Judge
 from training.evaluation.golden_pairs import choose
-from training.evaluation.metrics import Floats, decisions, identification, separation
+from training.evaluation.metrics import decisions, identification, separation
 from training.evaluation.pairs import Pairs, by_group, compare, hard_figures, in_team_mix, measure, table
 from training.evaluation.plain_autoencoder import plain_encoder
 from training.evaluation.slices import slice_figures
@@ -35,7 +38,8 @@ from training.model.autoencoder import load
 from training.report import baseline_table
 from training.report.baseline_table import Methods
 from training.report.illustrate import illustrate
-from training.report.page import percent, render
+from training.report.numbers import percent
+from training.report.page import render
 from training.stage import tracking
 from training.stage.errors import BadInput
 from training.stage.files import replacing

@@ -18,19 +18,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort
-from training.evaluation.calibrate import Decision
-from training.evaluation.golden_pairs import TOLERANCE, deviation
 from training.model.autoencoder import load
 from training.saved_model import loading
+from training.saved_model.assets import write_warmup
+from training.saved_model.golden import TOLERANCE, deviation
 from training.saved_model.graph import build_graph
 from training.stage.errors import BadInput
 from training.stage.files import replacing
 from training.stage.params import Params
-from training.stage.run import hushed, run_stage
-
-MODEL_NAME = "product-encoder"
-"""What TensorFlow Serving serves it as."""
+from training.stage.quiet import hushed
+from training.stage.run import run_stage
 
 GRAPH_MAX = 16 * 2**20
 """Bytes of saved_model.pb beyond which weights must have become constants of the graph."""
@@ -107,32 +106,6 @@ def digest(encoder: keras.Model, cohort: Cohort, decision: Decision, params: Par
     stages = {name: dataclasses.asdict(getattr(params, name)) for name in ("split", "train", "evaluate", "export")}
     found.update(json.dumps([dataclasses.asdict(decision), stages], sort_keys=True).encode())
     return found.hexdigest()[:16]
-
-
-def write_warmup(path: Path, golden: dict[str, Any], latent_size: int) -> None:
-    """Requests that TensorFlow Serving answers to itself before it takes others: one of each signature."""
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
-    pair = golden["pairs"][0] if golden["pairs"] else {"original_bytes": "", "photo_bytes": ""}
-    original, photo = (np.array([base64.b64decode(pair[key])], object) for key in ("original_bytes", "photo_bytes"))
-    vector = np.full((1, latent_size), latent_size**-0.5, np.float32)
-    requests = {
-        "serving_default": {"image_bytes": photo},
-        "encode": {"image_bytes": photo},
-        "verify": {"original_bytes": original, "photo_bytes": photo},
-        "compare": {"embedding": vector, "photo_bytes": photo},
-        "score": {"original_embedding": vector, "photo_embedding": vector},
-    }
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests.items():
-            request = predict_pb2.PredictRequest()  # pyright: ignore[reportAttributeAccessIssue] (generated)
-            request.model_spec.name = MODEL_NAME
-            request.model_spec.signature_name = signature
-            for name, value in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-            log = prediction_log_pb2.PredictionLog()  # pyright: ignore[reportAttributeAccessIssue] (generated)
-            log.predict_log.request.CopyFrom(request)
-            writer.write(log.SerializeToString())
 
 
 def prove(folder: Path, golden: dict[str, Any]) -> float:

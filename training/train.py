@@ -26,12 +26,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from training.fitting import batches, checkpoints, distributed, losses, sheets
-from training.fitting.batches import Catalogue
+from training.fitting import catalogue as catalogues
+from training.fitting.catalogue import Catalogue
 from training.fitting.learner import LOSSES, Learner, new_learner, step_function
 from training.fitting.validation_look import Look, impatient, looks_since_best
 from training.model import autoencoder
 from training.model.autoencoder import Autoencoder
-from training.stage import tracking
+from training.stage import fingerprints, tracking
 from training.stage.errors import BadInput
 from training.stage.files import replacing
 from training.stage.fingerprints import code_of
@@ -82,8 +83,8 @@ def train(root: Path, params: Params) -> TrainReport:
     Raises BadInput for missing data or params that don't fit, TrainingFailed for NaN or a collapse.
     """
     settings = params.train
-    rows = batches.read_splits(root, params)
-    known = batches.catalogue_of(root, rows.loc[rows.known], photos_in="train")
+    rows = catalogues.read_splits(root, params)
+    known = catalogues.catalogue_of(root, rows.loc[rows.known], photos_in="train")
     if known.count < 2 or known.photos < 1:
         raise BadInput(
             f"training needs two products with originals and a photo, and has {known.count} and {known.photos}: "
@@ -193,7 +194,7 @@ def _some_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray
     """At most _MOST_FITTED of the training pictures, in batches as the encoder takes them."""
     chosen = np.random.default_rng(settings.seed).permutation(len(catalogue.paths))[:_MOST_FITTED]
     for at in range(0, len(chosen), 64):
-        pictures = batches.read_all(tuple(catalogue.paths[one] for one in chosen[at : at + 64]), settings.image_size)
+        pictures = catalogues.read_all(tuple(catalogue.paths[one] for one in chosen[at : at + 64]), settings.image_size)
         yield pictures.numpy().astype(np.float32) / 255.0
 
 
@@ -230,7 +231,7 @@ def _log_sheet(name: str, draw: Callable[[Path], None]) -> None:
 
 def _key(root: Path, params: Params, rows: Any) -> str:
     pictures = rows[["picture_id", "product_id", "role", "split", "known", "sha256", "path"]].to_json(orient="values")
-    return checkpoints.key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code_of(_CODE))
+    return fingerprints.key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code_of(_CODE))
 
 
 def _write(folder: Path, model: Autoencoder, progress: Progress) -> None:

@@ -23,8 +23,9 @@ from tqdm import tqdm
 from photoproof import PhotoproofError, ServerError, StaleEmbedding, Verifier
 from pipelines.auditing.judging import Claim, Judged, judge_or_error
 from pipelines.auditing.originals import embed_originals, keep_embeddings, name_nearest, originals_by_sha256
-from pipelines.database.shared_queue import insert, work_on_some
-from pipelines.database.tables import about_present, audits, photos, products, snapshot, verdicts
+from pipelines.database.engine import insert, snapshot
+from pipelines.database.shared_queue import work_on_some
+from pipelines.database.tables import about_present, audits, photos, products, verdicts
 from pipelines.workspace import lock
 
 BATCH = 32
@@ -242,7 +243,7 @@ def _alone(engine: Engine) -> Iterator[None]:
         yield
         return
     busy = "another audit works on this database ({holder}): let it finish, or use PostgreSQL for several at once"
-    with lock.only_one(Path(f"{file}.audit.lock"), busy, patience=0):
+    with lock.exclusive(Path(f"{file}.audit.lock"), busy, patience=0):
         yield
 
 

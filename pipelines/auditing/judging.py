@@ -11,7 +11,7 @@ from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import PreparedPicture, prepare
 from photoproof.verdict import Verdict
 from pipelines.auditing.originals import Original, embedding_row
-from training.dataset.manifest import hash_to_unit
+from training.dataset.draws import hash_to_unit
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from pipelines.auditing.originals import read_nearest
-from pipelines.database.tables import about_present, audits, decisions, photos, products, snapshot, transaction
+from pipelines.database.engine import snapshot, transaction
+from pipelines.database.tables import about_present, audits, decisions, photos, products
 from training.stage.errors import BadInput
 
 CSV_COLUMNS = ("photo_id", "product_id")

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from photoproof import Embedding, InvalidImage, StaleEmbedding, Verifier
 from photoproof.pictures.prepare import GLANCE_SIDE, PreparedPicture, prepare
-from pipelines.database.shared_queue import insert, work_on_some
-from pipelines.database.tables import audits, embeddings, products, snapshot, transaction
+from pipelines.database.engine import insert, snapshot, transaction
+from pipelines.database.shared_queue import work_on_some
+from pipelines.database.tables import audits, embeddings, products
 
 BATCH = 32
 """Pictures in memory at a time."""

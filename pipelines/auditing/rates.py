@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from scipy.stats import beta
 from sqlalchemy.engine import Connection, Engine
 
-from pipelines.database.tables import about_present, audits, decisions, photos, snapshot, verdicts
+from pipelines.database.engine import snapshot
+from pipelines.database.tables import about_present, audits, decisions, photos, verdicts
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import PreparedPicture, prepare
 from photoproof.verdict import decide
 from pipelines.database import tables
+from pipelines.database.engine import connect, snapshot
+from pipelines.registry import artifacts
 from pipelines.registry import versions as registry
 from pipelines.registry.versions import MODEL, Version, VersionNotFound
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
-from training.stage.run import hushed
+from training.stage.quiet import hushed
 
 TOLERANCE = 1e-4
 """Within which a score is the same."""
@@ -68,9 +70,9 @@ def read_verdict(path: Path) -> dict[str, Any]:
 def verdict_of(workspace: Workspace, verdict_id: int) -> dict[str, Any]:
     """A row of the verdicts table. Raises BadInput, DatabaseFailed."""
     table = tables.verdicts
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with tables.snapshot(engine) as connection:
+        with snapshot(engine) as connection:
             row = connection.execute(sa.select(table).where(table.c.verdict_id == verdict_id)).mappings().first()
     finally:
         engine.dispose()
@@ -124,9 +126,9 @@ def _bytes_of(workspace: Workspace, sha256: str, file: Path | None) -> bytes | N
         if found is None or prepare(found).sha256 != sha256:
             raise BadInput(f"{file} is not the picture of the verdict, whose sha256 is {sha256}")
         return found
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with tables.snapshot(engine) as connection:
+        with snapshot(engine) as connection:
             for table in (tables.photos, tables.products):
                 row = connection.execute(sa.select(table.c.image_bytes).where(table.c.sha256 == sha256)).first()
                 if row is not None:
@@ -151,7 +153,7 @@ def _again(
     with (
         tempfile.TemporaryDirectory() as folder,
         hushed(),
-        loading.load(registry.download(workspace, version, Path(folder))) as model,
+        loading.load(artifacts.download(workspace, version, Path(folder))) as model,
     ):
         found = model.run("verify", {name: np.array([value], object) for name, value in inputs.items()})
     now = {name: float(found[name][0]) for name in SCORES}

@@ -23,12 +23,13 @@ from pipelines.auditing.duplicates import Duplicates, find_duplicates
 from pipelines.auditing.labels import waiting
 from pipelines.auditing.originals import read_nearest
 from pipelines.auditing.rates import LiveRates, live_rates
-from pipelines.database import tables
-from pipelines.database.tables import about_present, audits, photos, products, snapshot, verdicts
+from pipelines.database.engine import connect, snapshot
+from pipelines.database.tables import about_present, audits, photos, products, verdicts
+from pipelines.workspace.params import Audit, read_application_params
 from pipelines.workspace.places import Workspace
 from training.report import figures
 from training.stage.errors import BadInput
-from training.stage.params import Params, read_params
+from training.stage.params import Evaluate, read_params
 
 OUTCOMES = ("match", "mismatch", "review", "identical", "refused", "not audited")
 
@@ -98,19 +99,17 @@ class Findings:
 
 def make_report(workspace: Workspace) -> tuple[Findings, Path]:
     """Gather what the database says of the claims and write reports/audit/. Raises BadInput where there is nothing."""
-    params = read_params(workspace.params)
-    engine = tables.connect(workspace.database_url)
+    audit = read_application_params(workspace.params).audit
+    engine = connect(workspace.database_url)
     try:
-        found = find(engine, params)
-        page = write_report(
-            engine, found, workspace.reports / "audit", shown=params.audit.shown, confidence=params.audit.confidence
-        )
+        found = find(engine, audit, read_params(workspace.params).evaluate)
+        page = write_report(engine, found, workspace.reports / "audit", shown=audit.shown, confidence=audit.confidence)
     finally:
         engine.dispose()
     return found, page
 
 
-def find(engine: Engine, params: Params) -> Findings:
+def find(engine: Engine, audit: Audit, evaluate: Evaluate) -> Findings:
     """Gather the findings. Raises BadInput where nothing has been audited."""
     with snapshot(engine) as connection:
         newest = sa.select(audits.c.model_id).order_by(audits.c.model_id == "", audits.c.at.desc()).limit(1)
@@ -122,9 +121,8 @@ def find(engine: Engine, params: Params) -> Findings:
         categories: dict[str, dict[str, int]] = {}
         for category, name, count in connection.execute(grouped.group_by(products.c.category, outcome)):
             categories.setdefault(category or "(none)", dict.fromkeys(OUTCOMES, 0))[name] += count
-        duplicates = find_duplicates(connection, params.audit.duplicate_distance)
+        duplicates = find_duplicates(connection, audit.duplicate_distance)
         listed = {name: _rows(connection, model_id, name) for name in ("mismatch", "review", "refused")}
-    evaluate = params.evaluate
     return Findings(
         at=datetime.now().astimezone().isoformat(timespec="seconds"),
         model_id=model_id or "none",
@@ -134,8 +132,8 @@ def find(engine: Engine, params: Params) -> Findings:
         reviews=listed["review"],
         refused=listed["refused"],
         duplicates=duplicates,
-        duplicate_distance=params.audit.duplicate_distance,
-        rates=live_rates(engine, evaluate.false_accept_rate, evaluate.false_reject_rate, params.audit.confidence),
+        duplicate_distance=audit.duplicate_distance,
+        rates=live_rates(engine, evaluate.false_accept_rate, evaluate.false_reject_rate, audit.confidence),
         waiting=sum(1 for _ in waiting(engine)),
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.registry.evidence import Evidence, common, tally, trained_on
-from training.stage.params import Candidate
+from pipelines.workspace.params import Candidate
 
 Floats = NDArray[np.floating]
 

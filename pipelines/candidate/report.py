@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.registry import versions as registry
 from pipelines.registry.versions import MODEL, Version
 from pipelines.workspace.places import Workspace
 
 if TYPE_CHECKING:
-    from pipelines.candidate.decide import Decision
+    from pipelines.candidate.decision import Decision
 
 
 def as_markdown(decision: Decision, versions: Sequence[Version] = ()) -> str:
@@ -42,7 +43,7 @@ def as_markdown(decision: Decision, versions: Sequence[Version] = ()) -> str:
 
 def write_report(workspace: Workspace, decision: Decision, versions: Sequence[Version]) -> str:
     """Write reports/candidate/decision.json and decision.md, each by rename; the latter's text."""
-    from pipelines.candidate.decide import as_json
+    from pipelines.candidate.decision import as_json
 
     folder = workspace.reports / "candidate"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,3 +53,13 @@ def write_report(workspace: Workspace, decision: Decision, versions: Sequence[Ve
         part.write_text(content)
         part.replace(folder / name)
     return text
+
+
+def beside_champion(workspace: Workspace, version: int, champion: int | None) -> list[str]:
+    """A Markdown table of a version's headline figures beside the champion's, where there is another champion."""
+    found = {one.version: one.tags for one in registry.all_versions(workspace)}
+    mine, theirs = found[version], found.get(champion or 0, {})
+    names = sorted(name for name in mine if name.startswith(("known.", "new.")))
+    title = f"champion, version {champion}" if champion else "no other champion"
+    rows = [f"| {name} | {mine[name]} | {theirs.get(name, '')} |" for name in names]
+    return [f"| figure | version {version} | {title} |", "|---|---|---|", *rows]

@@ -2,7 +2,7 @@
 
 import os
 
-from training.stage.run import is_verbose
+from training.stage.quiet import is_verbose
 
 if not is_verbose():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported, wherever that is

@@ -26,13 +26,13 @@ def run(
     """Verify every claim that has no verdict of the model that serves, and report what was found."""
     if context.invoked_subcommand is not None:
         return
-    from pipelines.database import tables
+    from pipelines.database.engine import connect
     from pipelines.orchestration.prefect_server import prefect_api
-    from training.stage.params import read_params
+    from pipelines.workspace.params import check_params
 
     workspace = Workspace.here()
-    read_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
-    tables.connect(workspace.database_url).dispose()
+    check_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
+    connect(workspace.database_url).dispose()
     with prefect_api(workspace), contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         from pipelines.audit import audit as flow
 
@@ -54,7 +54,7 @@ def report(as_json: AsJson = False) -> None:
 def queue(as_json: AsJson = False) -> None:
     """List the photos that wait for a person: reviews, copies of originals, and a share drawn from all verdicts."""
     from pipelines.auditing.labels import waiting
-    from pipelines.database.tables import connect
+    from pipelines.database.engine import connect
 
     engine = connect(Workspace.here().database_url)
     count = 0
@@ -79,7 +79,7 @@ def label(
 ) -> None:
     """Say which product a photo shows: a person's decision, which the next ingest takes for the truth."""
     from pipelines.auditing import labels as labelling
-    from pipelines.database.tables import connect
+    from pipelines.database.engine import connect
 
     single = photo is not None and (product is not None) != wrong
     if (csv is None) != single or (csv is not None and (photo or product or wrong)):

@@ -18,8 +18,8 @@ def import_folder(
     as_json: AsJson = False,
 ) -> None:
     """Import a folder of products and photos into the product database; what is there already is not doubled."""
+    from pipelines.database.engine import connect
     from pipelines.database.import_folder import import_folder
-    from pipelines.database.tables import connect
 
     engine = connect(Workspace.here().database_url)
     try:
@@ -39,13 +39,13 @@ def ingest(as_json: AsJson = False) -> None:
     """Bring the product database's labelled pictures into data/, and data.dvc to that version."""
     from pipelines.data import versioning
     from pipelines.data.ingest import ingest
-    from pipelines.database.tables import connect
-    from pipelines.stages import stage_process
+    from pipelines.database.engine import connect
+    from pipelines.workspace import lock
 
     workspace = Workspace.here()
     engine = connect(workspace.database_url)
     try:
-        with stage_process.only_one(workspace):
+        with lock.exclusive_workspace(workspace):
             report = ingest(engine, workspace.data)
             version = versioning.add_data(workspace)
     finally:
@@ -63,7 +63,7 @@ def sample(
 ) -> None:
     """Draw a small catalogue, always the same for a seed, in the form that `photoproof import` reads."""
     from pipelines.demo.sample import SEED, draw_sample
-    from training.stage.run import hushed
+    from training.stage.quiet import hushed
 
     with hushed():
         drawn = draw_sample(folder, SEED if seed is None else seed)
@@ -97,11 +97,11 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Say which pictures came, went, changed or were relabelled between two versions."""
-    from pipelines.data import history
+    from pipelines.data import difference, history
 
     workspace = Workspace.here()
     old, new = (history.pictures(workspace, history.find(workspace, name)) for name in (before, after))
-    found = history.difference(old, new)
+    found = difference.difference(old, new)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
         return
@@ -122,11 +122,11 @@ def diff(
 def checkout(version: Annotated[str, typer.Argument(help="Its md5's beginning, its tag, or a git revision.")]) -> None:
     """Bring data.dvc and data/ to a version; commits nothing."""
     from pipelines.data import history
-    from pipelines.stages import stage_process
+    from pipelines.workspace import lock
 
     workspace = Workspace.here()
     found = history.find(workspace, version)
-    with stage_process.only_one(workspace):
+    with lock.exclusive_workspace(workspace):
         there = history.checkout(workspace, found)
     typer.echo(f"data/ is now {found}")
     if there.md5 != found.md5:

@@ -8,7 +8,7 @@ import typer
 
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
-from training.stage.run import hushed
+from training.stage.quiet import hushed
 
 if TYPE_CHECKING:
     from training.evaluation.explain import Explanation
@@ -36,7 +36,7 @@ def explain(
         from training.model.images import decode
         from training.report.explanation_figure import explanation_figure
         from training.report.figures import save
-        from training.report.page import probability
+        from training.report.numbers import probability
     judge = read_judge(workspace.root)
     found = find(judge, *(decode(tf.constant(one), judge.size).numpy() for one in sent))
     row = _row(workspace, f"{Path(original).name} ← {Path(photo).name}", found)

@@ -20,14 +20,14 @@ def retrain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Ingest, validate, train, evaluate, export and register, each where something is new."""
-    from pipelines.database import tables
+    from pipelines.database import engine
     from pipelines.orchestration.prefect_server import prefect_api
-    from training.stage.params import read_params
+    from pipelines.workspace.params import check_params
 
     workspace = Workspace.here()
-    read_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
+    check_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
     if ingest:
-        tables.connect(workspace.database_url).dispose()
+        engine.connect(workspace.database_url).dispose()
     lines_to = sys.stderr if as_json else sys.stdout
     with prefect_api(workspace), contextlib.redirect_stdout(lines_to):
         from pipelines.retrain import retrain as flow
@@ -54,12 +54,12 @@ def flows(
 ) -> None:
     """Register all flows (retrain, deploy, shadow, audit) in Prefect, scheduled as in params.yaml, until Ctrl-C."""
     from pipelines.orchestration.prefect_server import prefect_api
-    from training.stage.params import read_params
+    from pipelines.workspace.params import read_application_params
 
     if action != "serve":
         raise BadInput("flows: say `photoproof flows serve`")
     workspace = Workspace.here()
-    schedules = read_params(workspace.params).schedules
+    schedules = read_application_params(workspace.params).schedules
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with prefect_api(workspace) as url, contextlib.suppress(KeyboardInterrupt):
         from pipelines.schedules import serve_flows

@@ -17,8 +17,8 @@ def candidate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
     """Make the report on a version again, beside today's champion, in reports/candidate/; no alias or tag changes."""
-    from pipelines.candidate.decide import as_json as to_json
     from pipelines.candidate.decide import report
+    from pipelines.candidate.decision import as_json as to_json
     from pipelines.registry import versions
 
     workspace = Workspace.here()
@@ -85,7 +85,7 @@ def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
     import signal
 
     from pipelines.orchestration.prefect_server import PrefectUnavailable, prefect_api
-    from pipelines.workspace.places import Settings
+    from pipelines.workspace.settings import Settings
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     every = Settings().watch_seconds

@@ -69,7 +69,7 @@ def _decide(
 
 def _printed(workspace: Workspace, ask: "Callable[[Engine], list[SetAside]]", as_json: bool) -> "list[SetAside]":
     """What the product database answers, after it is printed."""
-    from pipelines.database.tables import connect
+    from pipelines.database.engine import connect
 
     engine = connect(workspace.database_url)
     try:

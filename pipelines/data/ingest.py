@@ -30,10 +30,9 @@ from photoproof.errors import InvalidImage
 from photoproof.pictures.prepare import upright
 from pipelines.data.ingest_queries import count, image_bytes, left_out, pictures
 from pipelines.data.quarantine import write_released
-from pipelines.database.tables import snapshot
-from training.dataset.manifest import manifest_writer
+from pipelines.database.engine import snapshot
+from training.dataset.manifest import MANIFEST, manifest_writer
 
-MANIFEST = "manifest.parquet"
 FOLDERS = {"original": "originals", "photo": "photos"}
 
 

@@ -20,9 +20,9 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 from dvc_objects.fs.local import LocalFileSystem
 
-from pipelines.data.ingest import MANIFEST
 from pipelines.data.versioning import VersioningFailed
 from pipelines.workspace.places import Workspace
+from training.dataset.manifest import MANIFEST
 
 CACHE = "cache"
 DELETED_AT_ONCE = 1000

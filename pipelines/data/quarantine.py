@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from pipelines.database.tables import photos, products, quarantine, quarantine_decisions, snapshot, transaction
+from pipelines.database.engine import snapshot, transaction
+from pipelines.database.tables import photos, products, quarantine, quarantine_decisions
 from training.dataset import releases
 from training.stage.errors import BadInput
 

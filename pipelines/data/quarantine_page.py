@@ -9,6 +9,10 @@ import jinja2
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipelines.data import quarantine, quarantine_page
+from pipelines.data.versioning import DataVersion
+from pipelines.database.engine import connect
+from pipelines.workspace.places import Workspace
 from training.dataset.releases import can_release
 
 SIDE = 200
@@ -65,3 +69,15 @@ def _kind(reason: str) -> str:
     if reason.startswith("the original of its product"):
         return "the original of its product is set aside"
     return reason.partition(" (")[0]
+
+
+def record_quarantine(workspace: Workspace, data: DataVersion) -> int:
+    """Fill the database's quarantine and reports/validation/quarantine/ with what was set aside; how many pictures."""
+    table = workspace.reports / "validation" / "quarantine.parquet"
+    engine = connect(workspace.database_url)
+    try:
+        count = quarantine.record(engine, data.md5, table)
+    finally:
+        engine.dispose()
+    quarantine_page.write_page(table, workspace.data, table.with_suffix(""), data.md5)
+    return count

@@ -16,8 +16,9 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 from tqdm import tqdm
 
+from pipelines.database.engine import transaction
 from pipelines.database.import_rows import CATALOGUE, PHOTOS, Refused, Row, check_file, read_rows
-from pipelines.database.tables import forgotten, photos, products, transaction
+from pipelines.database.tables import forgotten, photos, products
 from training.stage.errors import BadInput
 
 BATCH_ROWS = 200

@@ -6,13 +6,11 @@ nothing is held during the work: the caller sees to it that there is one worker.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.sql.schema import Table
 
-from pipelines.database.tables import snapshot, transaction
+from pipelines.database.engine import snapshot, transaction
 
 Taken = TypeVar("Taken")
 Done = TypeVar("Done")
@@ -37,8 +35,3 @@ def work_on_some(
     with transaction(engine) as connection:
         keep(connection, done)
     return taken, done
-
-
-def insert(table: Table, connection: Connection) -> Any:
-    """An INSERT that may be told on_conflict_do_nothing, in the database's own dialect."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

@@ -18,7 +18,9 @@ from rich.table import Table
 from photoproof import PhotoproofError, Verifier
 from pipelines.deployment.model_server import running_server
 from pipelines.workspace.places import Workspace
-from training.dataset.manifest import assign_splits, hash_to_unit, read_manifest
+from training.dataset.draws import hash_to_unit
+from training.dataset.manifest import read_manifest
+from training.dataset.splits import assign_splits
 from training.stage.errors import BadInput
 from training.stage.params import read_params
 

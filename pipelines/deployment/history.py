@@ -9,6 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from pipelines.database import tables
+from pipelines.database.engine import connect, snapshot, transaction
 from pipelines.deployment.plan import LABELS
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
@@ -53,9 +54,9 @@ def record(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]], 
     ]
     if not rows:
         return
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with tables.transaction(engine) as connection:
+        with transaction(engine) as connection:
             connection.execute(sa.insert(tables.deployments), rows)
     finally:
         engine.dispose()
@@ -68,9 +69,9 @@ def history(workspace: Workspace, until: datetime | None = None) -> list[Change]
     asked = sa.select(*columns).order_by(table.c.deployment_id)
     if until is not None:
         asked = asked.where(table.c.at <= until)
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with tables.snapshot(engine) as connection:
+        with snapshot(engine) as connection:
             return [Change(*row) for row in connection.execute(asked)]
     finally:
         engine.dispose()

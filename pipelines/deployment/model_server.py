@@ -4,65 +4,35 @@ The real tensorflow_model_server where it is on the PATH, else Docker's tensorfl
 """
 
 import contextlib
-import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import serving
 from photoproof import PhotoproofError, Verifier
+from pipelines.deployment.addresses import RunningServer, _write_note
 from pipelines.deployment.models_config import Served, read_config
-from pipelines.orchestration.prefect_server import free_port
+from pipelines.deployment.server_command import choose_server
 from pipelines.registry.versions import MODEL
-from pipelines.workspace.places import Settings, Workspace
+from pipelines.workspace.places import Workspace
+from pipelines.workspace.ports import free_port
+from pipelines.workspace.processes import _stop, ending_with_us
 from training.stage.errors import BadInput
 
 READY_SECONDS = 180
 """How long a server may take to start and to load its versions."""
 
-STOP_SECONDS = 20
-"""How long a server may take to finish the calls that it has."""
-
-IMAGE = "tensorflow/serving:2.21.0"
-"""The release of the TensorFlow that exports."""
 
 MEND = "`photoproof deploy` fetches a folder that is missing; one that is damaged, remove first"
-
-CONFIGS = Path(next(iter(serving.__path__))).resolve() / "tensorflow_serving"
-"""Batching and monitoring, each value explained in the folder's README."""
-
-_END_WITH_PARENT = """
-import ctypes, os, signal, sys
-parent, words = int(sys.argv[1]), sys.argv[2:]
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which the program that follows keeps
-if os.getppid() == parent:
-    os.execvp(words[0], words)
-"""
 
 
 class ServerFailed(RuntimeError):
     """The model server did not start, or ended."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class RunningServer:
-    """A model server that answers: its addresses, which one it is, and where its output goes."""
-
-    grpc: str
-    rest: str
-    description: str
-    log: Path
-    process: "subprocess.Popen[bytes]"
 
 
 @dataclass(frozen=True)
@@ -153,84 +123,6 @@ def running_server(
         _stop(process)
 
 
-def known_servers(workspace: Workspace) -> list[str]:
-    """Addresses where servers of this workspace may run.
-
-    Those that PHOTOPROOF_SERVERS lists; else the one that PHOTOPROOF_SERVER names; else those that `serve` has started,
-    or, where there is none, the default.
-    """
-    settings = Settings()
-    if settings.server_list:
-        return settings.server_list
-    if "server" in settings.model_fields_set:
-        return [settings.server]
-    found = []
-    for note in sorted((workspace.serving / "servers").glob("*.json")):
-        with contextlib.suppress(ProcessLookupError, PermissionError, FileNotFoundError, json.JSONDecodeError):
-            os.kill(int(note.stem), 0)
-            found.append(json.loads(note.read_text())["grpc"])
-    return found or [settings.server]
-
-
-def server_to_ask(workspace: Workspace) -> str:
-    """Where verdicts are asked for: the address that PHOTOPROOF_SERVER names, else the first known one."""
-    settings = Settings()
-    return settings.server if "server" in settings.model_fields_set else known_servers(workspace)[0]
-
-
-def choose_server(workspace: Workspace, port: int, rest_port: int) -> tuple[list[str], str]:
-    """The command line of the best model server that this machine has, and its name."""
-    binary = shutil.which("tensorflow_model_server")
-    flags = _flags(workspace, port, rest_port)
-    if binary:
-        return [binary, *flags], f"TensorFlow Serving ({binary})"
-    if _docker_works():
-        folder = workspace.serving
-        words = ["docker", "run", "--rm", "--init", f"--name=photoproof-{port}", "--entrypoint=tensorflow_model_server"]
-        # The folders, not files: a bind mount of one file does not follow a rename.
-        words += [f"--volume={folder}:{folder}:ro", f"--volume={CONFIGS}:{CONFIGS}:ro"]
-        words += [f"--publish=127.0.0.1:{at}:{at}" for at in (port, rest_port)]
-        return [*words, IMAGE, *flags], f"TensorFlow Serving (Docker's {IMAGE})"
-    return [sys.executable, "-m", "serving.model_server", *flags], "the local model server (serving/model_server)"
-
-
-def ending_with_us(words: list[str]) -> list[str]:
-    """The command line of the same program, which on Linux gets SIGTERM when this thread ends, however it ends.
-
-    A killed `serve` would otherwise leave a server that holds its ports. The program keeps the process id.
-    """
-    return [sys.executable, "-IS", "-c", _END_WITH_PARENT, str(os.getpid()), *words]
-
-
-def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
-    flags = [
-        f"--port={port}",
-        f"--rest_api_port={rest_port}",
-        f"--model_config_file={workspace.serving / 'models.config'}",
-        "--model_config_file_poll_wait_seconds=1",
-        # Without it a restart fails on labels, which are assigned before versions are loaded.
-        "--allow_version_labels_for_unavailable_models=true",
-        # A version that does not load would otherwise be tried again for minutes, with the others waiting.
-        "--max_num_load_retries=1",
-        "--load_retry_interval_micros=500000",
-        "--enable_batching=true",
-        f"--batching_parameters_file={CONFIGS / 'batching.config'}",
-        f"--monitoring_config_file={CONFIGS / 'monitoring.config'}",
-        # A call holds a thread while it waits for its batch; by default there are four a core.
-        "--grpc_max_threads=128",
-    ]
-    return flags
-
-
-def _docker_works() -> bool:
-    if not shutil.which("docker"):
-        return False
-    try:
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=15).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
 def _wait(workspace: Workspace, server: RunningServer, strict: bool) -> None:
     """Wait until the server answers. Raises ServerFailed where it never will."""
     deadline = time.monotonic() + READY_SECONDS
@@ -288,26 +180,6 @@ def _look(workspace: Workspace, server: RunningServer) -> Loading:
         elif version in failed:
             broken[version] = failed[version]
     return Loading(served, available & (served.versions or available), broken)
-
-
-def _write_note(note: Path, server: RunningServer) -> None:
-    """Leave a server's addresses for `known_servers`; on a full disk it serves without."""
-    try:
-        note.parent.mkdir(exist_ok=True)
-        note.write_text(json.dumps({"grpc": server.grpc, "rest": server.rest}))
-    except OSError as error:
-        said = f"{note} can't be written ({error.strerror or error}): deploy finds this server only by"
-        print(f"WARNING: {said} PHOTOPROOF_SERVER={server.grpc}", file=sys.stderr)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _how_it_ended(server: RunningServer) -> str:

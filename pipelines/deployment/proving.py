@@ -19,10 +19,12 @@ from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import prepare
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import Model, Predict, Predicted, Refused, Transport
+from photoproof.transport.connect import connect
 from pipelines.deployment.model_server import ServerFailed, running_server
 from pipelines.deployment.models_config import Served, write_config
 from pipelines.registry.versions import MODEL
-from pipelines.workspace.places import Settings, Workspace
+from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 
 TOLERANCE = 1e-4
 """Of a golden pair's scores."""
@@ -74,7 +76,7 @@ def prove(workspace: Workspace, folder: Path, version: int) -> None:
 def check(server: str, folder: Path) -> None:
     """Hold the server that serves `folder` as `stable` to the folder's promises. Raises NotProven."""
     golden = json.loads((folder / "assets.extra" / "golden.json").read_text())["pairs"]
-    transport = server_at(server, None, None, None, None).connect()
+    transport = connect(server_at(server))
     try:
         with Verifier(server, timeout=CALL_SECONDS) as verifier:
             missing = verifier.status().missing

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipelines.deployment import steps as deploy_steps
+from pipelines.deployment.addresses import known_servers
 from pipelines.deployment.history import (
     DEPLOYED,
     FAILED,
@@ -23,14 +24,16 @@ from pipelines.deployment.history import (
     served_at,
     write_failures,
 )
-from pipelines.deployment.model_server import known_servers
 from pipelines.deployment.models_config import Served, config_text, read_config, write_config
 from pipelines.deployment.plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Settle, Step, plan
 from pipelines.deployment.proving import prove
 from pipelines.deployment.steps import DeployFailed, Prove, config_of, folders_of
+from pipelines.registry import connection
 from pipelines.registry import versions as registry
 from pipelines.workspace import lock
-from pipelines.workspace.places import Settings, Workspace
+from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
+from training.saved_model import assets
 
 
 class StepFailed(Exception):
@@ -104,7 +107,7 @@ def deploy(
     Raises RegistryUnreachable, DeployFailed, NotProven, BadInput (the product database, which keeps the history).
     """
     workspace.serving.mkdir(parents=True, exist_ok=True)
-    with lock.only_one(workspace.serving / "deploy.lock"):
+    with lock.exclusive(workspace.serving / "deploy.lock"):
         if not dry_run:
             _clear_leftovers(workspace)
             _write_where_it_lies(workspace)
@@ -227,7 +230,7 @@ def _remember(workspace: Workspace, pending: Mapping[str, tuple[int | None, int]
     if stopped.version is not None:
         changes = {alias: change for alias, change in pending.items() if change[1] == stopped.version}
     record(workspace, changes, FAILED, reason)
-    if isinstance(stopped.error, registry.RegistryUnreachable) or not changes:
+    if isinstance(stopped.error, connection.RegistryUnreachable) or not changes:
         return False
     failures = {alias: Failure(new, reason) for alias, (_, new) in changes.items()}
     try:
@@ -236,7 +239,7 @@ def _remember(workspace: Workspace, pending: Mapping[str, tuple[int | None, int]
         kept = False
     else:
         kept = True
-    with contextlib.suppress(registry.RegistryUnreachable):
+    with contextlib.suppress(connection.RegistryUnreachable):
         for one in failures.values():
             registry.set_tags(workspace, one.version, {"deployment": f"failed: {reason}"[:5000]})
     return kept
@@ -244,7 +247,7 @@ def _remember(workspace: Workspace, pending: Mapping[str, tuple[int | None, int]
 
 def _tag_deployed(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]]) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    with contextlib.suppress(registry.RegistryUnreachable):
+    with contextlib.suppress(connection.RegistryUnreachable):
         for alias, (_, new) in changes.items():
             registry.set_tags(workspace, new, {"deployment": f"deployed as {LABELS[alias]} at {now}"})
 
@@ -292,7 +295,7 @@ def _refuse_other_models(
     """A folder of another model under a wanted version's number: the registry was started anew."""
     there = {one.version: one.tags.get("model_id") for one in registered}
     for version in sorted(wanted & actual.folders):
-        here = registry.read_facts(folders_of(workspace) / str(version))["model_id"]
+        here = assets.read_facts(folders_of(workspace) / str(version))["model_id"]
         if there.get(version) not in (None, here):
             raise DeployFailed(
                 f"version {version} is model {there[version]} in MLflow, but {folders_of(workspace) / str(version)} "

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from photoproof import InvalidImage, ModelNotFound, PhotoproofError, Verdict, Verifier
 from photoproof.pictures.prepare import prepare
 from pipelines.database import tables
-from pipelines.deployment.model_server import server_to_ask
+from pipelines.database.engine import connect, snapshot
+from pipelines.deployment.addresses import server_to_ask
 from pipelines.workspace.places import Workspace
-from training.dataset.manifest import hash_to_unit
+from training.dataset.draws import hash_to_unit
 
 LABELS = ("stable", "canary")
 
@@ -104,9 +105,9 @@ def claims(workspace: Workspace, sample: int, hours: float) -> list[Pair]:
     since = datetime.now(UTC) - timedelta(hours=hours)
     where = (photos.c.updated_at >= since) & products.c.image_bytes.is_not(None)
     joined = photos.join(products, photos.c.claimed_product_id == products.c.product_id)
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with tables.snapshot(engine) as connection:
+        with snapshot(engine) as connection:
             ids = list(connection.execute(sa.select(photos.c.photo_id).select_from(joined).where(where)).scalars())
             chosen = sorted(ids, key=lambda one: hash_to_unit("shadow", one))[:sample]
             columns = (photos.c.photo_id, photos.c.claimed_product_id, products.c.image_bytes, photos.c.image_bytes)

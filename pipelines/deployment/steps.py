@@ -10,9 +10,12 @@ from pathlib import Path
 from photoproof import DeadlineExceeded, ModelNotFound, PhotoproofError, ServerUnavailable, Verifier
 from photoproof.transport.calls import Refused
 from pipelines.deployment.proving import TOLERANCE, golden_pair
+from pipelines.registry import artifacts
 from pipelines.registry import versions as registry
 from pipelines.registry.versions import MODEL
-from pipelines.workspace.places import Settings, Workspace
+from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
+from training.saved_model import assets
 
 SETTLE_SECONDS = 10
 """How long a server may take to drop a version. Nothing depends on it but the next change, so it is no failure."""
@@ -66,8 +69,8 @@ def fetch(workspace: Workspace, version: int, prove: Prove) -> None:
             raise DeployFailed(
                 f"version {version} has no tag saved_model_sha256: it was not registered by a retraining"
             )
-        fetched = registry.download(workspace, version, part / "download")
-        if registry.folder_sha256(fetched) != wanted:
+        fetched = artifacts.download(workspace, version, part / "download")
+        if assets.folder_sha256(fetched) != wanted:
             raise DeployFailed(f"version {version} as MLflow has it is not what was registered: its SHA-256 differs")
         prove(workspace, fetched, version)
         folders_of(workspace).mkdir(exist_ok=True)
@@ -147,7 +150,7 @@ def confirm(server: str, label: str, folder: Path) -> None:
 
     Raises DeployFailed.
     """
-    model_id = registry.read_facts(folder)["model_id"]
+    model_id = assets.read_facts(folder)["model_id"]
     pair = golden_pair(folder)
     if pair is None:
         return

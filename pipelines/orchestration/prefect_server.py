@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import IO
 import httpx
 
 from pipelines.workspace.places import Workspace
-from training.stage.errors import BadInput
+from pipelines.workspace.ports import free_port
 
 START_SECONDS = 120
 
@@ -84,18 +83,6 @@ def _send_logs() -> None:
         from prefect.logging.handlers import APILogWorker
 
         APILogWorker.drain_all(timeout=10)
-
-
-def free_port(port: int = 0) -> int:
-    """The TCP port, or for 0 a free one of the loopback interface. Raises BadInput where somebody listens on it."""
-    with socket.socket() as probe:
-        if port == 0:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
-        probe.settimeout(1)
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise BadInput(f"port {port} is taken: stop what listens there, or name another port")
-        return port
 
 
 def server_command(port: int) -> list[str]:

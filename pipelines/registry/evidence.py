@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.dataset.manifest import assign_splits, read_manifest
+from training.dataset.manifest import read_manifest
+from training.dataset.splits import assign_splits
 from training.stage.params import Evaluate, Split
 from training.validation import drift
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.registry import evidence
-from pipelines.registry.versions import ARTIFACT, EVIDENCE, MODEL, Registered, client_of, folder_sha256, read_facts
+from pipelines.registry.artifacts import ARTIFACT, EVIDENCE
+from pipelines.registry.connection import client_of
+from pipelines.registry.versions import MODEL, Registered
 from pipelines.workspace.places import Workspace
+from training.saved_model.assets import folder_sha256, read_facts
 from training.stage import tracking
 from training.stage.errors import BadInput
-from training.stage.run import hushed
+from training.stage.quiet import hushed
 
 
 def register(workspace: Workspace) -> Registered:

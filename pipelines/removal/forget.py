@@ -13,9 +13,10 @@ import pandas as pd
 import yaml
 from sqlalchemy.engine import Connection
 
-from pipelines.data import forgotten_ledger, history, versioning
+from pipelines.data import difference, forgotten_ledger, history, versioning
 from pipelines.data.object_stores import CACHE, Store, forgotten_in, stage_outputs, stores
 from pipelines.database import tables
+from pipelines.database.engine import connect, snapshot, transaction
 from pipelines.removal.database_rows import Rows, find_rows, has, remove_rows, shows_something_else, wipe
 from pipelines.removal.holders import Holder, holders
 from pipelines.removal.successors import (
@@ -27,8 +28,9 @@ from pipelines.removal.successors import (
     objects_of,
     only,
 )
-from pipelines.stages import stage_process
+from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
+from training.stage import files
 from training.stage.errors import BadInput
 
 Kind = Literal["photo", "product"]
@@ -63,7 +65,7 @@ class Forgotten:
         lines = [f"{self.kind} {self.id}: {_counted(self.products, self.photos)} {verb}"]
         if self.versions:
             shown = ", ".join(md5[:12] for md5 in self.versions[:5]) + (", …" if len(self.versions) > 5 else "")
-            named = history.counted(len(self.versions), "version")
+            named = difference.counted(len(self.versions), "version")
             lines.append(
                 f"data: from {named} ({shown}) in {', '.join(self.places)}: "
                 f"{self.objects:,} pictures, and {self.outputs:,} outputs of stages in the cache"
@@ -82,12 +84,12 @@ def forget(workspace: Workspace, wanted: str, kind: Kind | None = None, *, reall
     Raises BadInput where there is no such id, or a photo and a product share it and `kind` does not say which;
     VersioningFailed where a remote, RegistryUnreachable where MLflow can't be reached.
     """
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with stage_process.only_one(workspace), stores(workspace) as places:
+        with lock.exclusive_workspace(workspace), stores(workspace) as places:
             listings = {store.name: store.listing() for store in places}
             found = find_versions(places, listings, wanted)
-            with tables.snapshot(engine) as connection:
+            with snapshot(engine) as connection:
                 kinds = _kinds(connection, found, wanted, kind)
                 if not kinds and really:  # perhaps a run was killed when little was left to do
                     _delete(places, listings, forgotten_ledger.read(workspace))
@@ -102,7 +104,7 @@ def forget(workspace: Workspace, wanted: str, kind: Kind | None = None, *, reall
             if really:
                 _carry_out(workspace, places, named, gone, outputs, sizes, products, photos)
                 sha256s = rows.sha256s.union(*(set(one.rows.sha256) for one in named.values()))
-                with tables.transaction(engine) as connection:
+                with transaction(engine) as connection:
                     remove_rows(connection, rows, sha256s)
                 wipe(engine)
     finally:
@@ -198,9 +200,9 @@ def _commit(
     message = f"Data: {_counted(products, photos)} forgotten in earlier versions"
     new = None
     if committed is not None and (new := after.get(f"{_md5(committed)}.dir")):
-        said = history.summary(new.counts)
+        said = difference.summary(new.counts)
         message = f"Data version {new.oid.removesuffix('.dir')[:12]}: {said}, forgotten"
-        history.write_whole(path, _rewritten(committed, new))
+        files.write_whole(path, _rewritten(committed, new))
         made = versioning.commit(workspace, ["data.dvc", forgotten_ledger.LEDGER], message)
         if made:
             history.tag(workspace, new.oid.removesuffix(".dir"), made)
@@ -209,7 +211,7 @@ def _commit(
     ledger = forgotten_ledger.read(workspace)
     if working is not None and forgotten_ledger.successor(ledger, _md5(working)) != _md5(path.read_text()):
         mine = after.get(f"{_md5(working)}.dir")
-        history.write_whole(path, _rewritten(working, mine) if mine else working)
+        files.write_whole(path, _rewritten(working, mine) if mine else working)
 
 
 def _md5(data_dvc: str) -> str:
@@ -233,4 +235,4 @@ def _delete(places: list[Store], listings: dict[str, dict[str, int]], ledger: di
 
 def _counted(products: Iterable[str], photos: Iterable[str]) -> str:
     counts = [(len(tuple(products)), "product"), (len(tuple(photos)), "photo")]
-    return " and ".join(history.counted(count, what) for count, what in counts if count)
+    return " and ".join(difference.counted(count, what) for count, what in counts if count)

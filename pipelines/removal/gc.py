@@ -15,12 +15,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from pipelines.data import forgotten_ledger, history, versioning
+from pipelines.data import difference, forgotten_ledger, history, versioning
 from pipelines.data.object_stores import Store, forgotten_in, locked_outputs, stage_outputs, stores
 from pipelines.data.versioning import VersioningFailed
 from pipelines.database import tables
+from pipelines.database.engine import connect, snapshot
 from pipelines.registry import versions as registry
-from pipelines.stages import stage_process
+from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
 from training.validate import REPORT
 from training.validation import data_docs
@@ -39,7 +40,7 @@ class Swept:
 
     def __str__(self) -> str:
         counts = [(self.versions, "version"), (self.objects, "file")]
-        said = ", ".join(history.counted(count, what) for count, what in counts)
+        said = ", ".join(difference.counted(count, what) for count, what in counts)
         return f"{self.place}: {said}, {self.bytes / 1e6:,.1f} MB"
 
 
@@ -66,7 +67,7 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
 
     Raises RegistryUnreachable, VersioningFailed, and deletes nothing then.
     """
-    with stage_process.only_one(workspace), stores(workspace) as places:
+    with lock.exclusive_workspace(workspace), stores(workspace) as places:
         places = [store for store in places if store.name != NEVER]
         ledger = forgotten_ledger.read(workspace)
         named = _kept(workspace, keep)
@@ -109,9 +110,9 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
     for ref in versioning.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
         add(_at(workspace, ref), f"head of {ref.split('/', 2)[2]}")
     add(_at(workspace, "HEAD"), "HEAD")
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     try:
-        with tables.snapshot(engine) as connection:
+        with snapshot(engine) as connection:
             judged = set(connection.scalars(sa.select(tables.verdicts.c.model_id).distinct()))
     finally:
         engine.dispose()

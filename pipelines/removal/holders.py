@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.registry import versions
+from pipelines.registry import artifacts, versions
+from pipelines.registry.artifacts import ARTIFACT, EVIDENCE
 from pipelines.registry.evidence import PICTURES
-from pipelines.registry.versions import ARTIFACT, EVIDENCE, MODEL
+from pipelines.registry.versions import MODEL
 from pipelines.workspace.places import Workspace
 
 TRAINED, MEASURED, COHORT, GOLDEN = "trained on it", "measured with it", "in its cohort", "in its golden pairs"
@@ -55,7 +56,7 @@ def _uses(
     photos: frozenset[str],
     holds_it: Callable[[str], bool],
 ) -> tuple[str, ...]:
-    listed = versions.download_part(workspace, version.version, f"{EVIDENCE}/{PICTURES}", folder)
+    listed = artifacts.download_part(workspace, version.version, f"{EVIDENCE}/{PICTURES}", folder)
     if listed is not None:
         pictures = pd.read_parquet(listed)
         original = pictures.role == "original"
@@ -70,7 +71,7 @@ def _uses(
         uses = [PERHAPS]
     else:
         return ()
-    golden = versions.download_part(workspace, version.version, f"{ARTIFACT}/assets.extra/golden.json", folder)
+    golden = artifacts.download_part(workspace, version.version, f"{ARTIFACT}/assets.extra/golden.json", folder)
     pairs = json.loads(golden.read_text())["pairs"] if golden else []
     if any(pair.get("photo_id") in photos or pair.get("product_id") in products for pair in pairs):
         uses.append(GOLDEN)

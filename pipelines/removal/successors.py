@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.data.history import Counts
-from pipelines.data.ingest import MANIFEST
+from pipelines.data.difference import Counts
 from pipelines.data.object_stores import Store, as_version
 from training.dataset import releases
-from training.dataset.manifest import write_manifest
+from training.dataset.manifest import MANIFEST, write_manifest
 
 
 @dataclass

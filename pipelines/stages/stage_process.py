@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
 
 STOP_SECONDS = 15
@@ -81,12 +80,6 @@ def stage_environment(workspace: Workspace) -> dict[str, str]:
         "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(workspace.root),
     }
-
-
-def only_one(workspace: Workspace, patience: float = 10) -> contextlib.AbstractContextManager[None]:
-    """Hold the workspace's lock. Raises WorkspaceBusy where another holds it for more than `patience` seconds."""
-    busy = f"a retraining runs on {workspace.root} already ({{holder}}): wait for its end, or cancel it"
-    return lock.only_one(workspace.state / "retrain.lock", busy, patience)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

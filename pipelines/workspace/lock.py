@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from pipelines.workspace.places import Workspace
+
 
 class WorkspaceBusy(RuntimeError):
     """Another process does the same on this workspace."""
@@ -18,7 +20,7 @@ class WorkspaceBusy(RuntimeError):
 
 
 @contextlib.contextmanager
-def only_one(path: Path, busy: str = "", patience: float | None = None) -> Iterator[None]:
+def exclusive(path: Path, busy: str = "", patience: float | None = None) -> Iterator[None]:
     """Hold the lock at `path` for the `with` block; without `patience` (seconds), wait for it as long as it takes.
 
     Waiting without end is told in a line on stderr, where it lasts for more than a moment.
@@ -49,3 +51,9 @@ def only_one(path: Path, busy: str = "", patience: float | None = None) -> Itera
 def _holder(file: TextIO) -> str:
     file.seek(0)
     return file.read().strip() or "another process"
+
+
+def exclusive_workspace(workspace: Workspace, patience: float = 10) -> contextlib.AbstractContextManager[None]:
+    """Hold the workspace's lock. Raises WorkspaceBusy where another holds it for more than `patience` seconds."""
+    busy = f"a retraining runs on {workspace.root} already ({{holder}}): wait for its end, or cancel it"
+    return exclusive(workspace.state / "retrain.lock", busy, patience)

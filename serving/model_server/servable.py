@@ -1,23 +1,14 @@
 """One version of one model: loaded, warmed, and run by signature."""
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.model_server import predict
-from serving.model_server.status import StatusError, from_exception, invalid_argument, not_found, raise_status
+from serving.model_server.status import from_exception, not_found, raise_status
 from training.saved_model import loading
-
-WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-MOST_WARMUP_RECORDS = 1000
-
-log = logging.getLogger(__name__)
 
 Run = Callable[[loading.Signature, Sequence[str], Sequence[str], Sequence[np.ndarray], int], dict[str, np.ndarray]]
 """(signature, input names, output names, an array per input, timeout in ms or 0) -> output by name."""
@@ -66,44 +57,12 @@ class Servable:
         self.model.close()
 
 
-def load(
-    name: str,
-    number: int,
-    folder: Path,
-    config: config_pb2.ConfigProto,
-    warm: bool = True,
-    warm_iterations: int = 1,
-) -> Servable:
-    """Loads a version and runs its warm-up requests. Raises StatusError whatever is wrong with the folder."""
+def load(name: str, number: int, folder: Path, config: config_pb2.ConfigProto) -> Servable:
+    """Loads a version. Raises StatusError whatever is wrong with the folder."""
     if not ((folder / "saved_model.pb").is_file() or (folder / "saved_model.pbtxt").is_file()):
         raise not_found(f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}")
     try:
         model = loading.load(folder, config=config)
     except Exception as error:  # a folder may be broken in any way; the server must outlive it
         raise from_exception(error) from error
-    servable = Servable(name, number, model)
-    try:
-        if warm:
-            _warm_up(servable, folder / WARMUP_FILE, warm_iterations)
-    except Exception as error:
-        servable.close()
-        raise from_exception(error) from error
-    return servable
-
-
-def _warm_up(servable: Servable, file: Path, iterations: int) -> None:
-    if not file.is_file():
-        log.info("No warmup data file found at %s", file)
-        return
-    count = 0
-    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        count += 1
-        if count > MOST_WARMUP_RECORDS:
-            raise invalid_argument(f"Number of warmup records exceeds the maximum ({MOST_WARMUP_RECORDS}) at {file}")
-        entry = prediction_log_pb2.PredictionLog.FromString(record)
-        kind = entry.WhichOneof("log_type")
-        if kind != "predict_log":
-            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
-        for _ in range(iterations):
-            predict.predict(servable, entry.predict_log.request)
-    log.info("Finished reading warmup data for model at %s. Number of warmup records read: %d.", file, count)
+    return Servable(name, number, model)

@@ -31,6 +31,7 @@ from serving.model_server.protos import (
 )
 from serving.model_server.rest import RestServer, Settings
 from serving.model_server.status import StatusError, invalid_argument
+from serving.model_server.warmup import warm_up
 
 log = logging.getLogger("model_server")
 
@@ -196,14 +197,9 @@ def _loading(options: Options, monitor: Monitor) -> Loading:
     batcher = _batcher(options, monitor)
 
     def load(name: str, number: int, folder: Path) -> servable.Servable:
-        loaded = servable.load(
-            name,
-            number,
-            folder,
-            session,
-            warm=options.enable_model_warmup,
-            warm_iterations=options.num_request_iterations_for_warmup or 1,
-        )
+        loaded = servable.load(name, number, folder, session)
+        if options.enable_model_warmup:
+            warm_up(loaded, folder, options.num_request_iterations_for_warmup or 1)
         return batcher.attach(loaded) if batcher else loaded
 
     return Loading(

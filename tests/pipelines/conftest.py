@@ -30,15 +30,16 @@ from PIL import Image
 from sqlalchemy.engine import Engine
 
 from pipelines.database import tables
-from pipelines.database.tables import connect
-from pipelines.deployment.model_server import RunningServer, running_server
+from pipelines.database.engine import connect, transaction
+from pipelines.deployment.addresses import RunningServer
+from pipelines.deployment.model_server import running_server
 from pipelines.deployment.reconcile import Deployment, deploy
-from pipelines.orchestration.prefect_server import free_port
 from pipelines.registry import register as registration
 from pipelines.registry import versions
 from pipelines.registry.versions import Registered
 from pipelines.workspace.places import Workspace
-from training.dataset.manifest import assign_splits
+from pipelines.workspace.ports import free_port
+from training.dataset.splits import assign_splits
 from training.saved_model import loading
 from training.stage import tracking
 from training.stage.params import Split
@@ -228,8 +229,8 @@ def put_claims() -> Callable[..., None]:
     """A product and so many photos that claim to show it, into a workspace's database: put_claims(workspace, count)."""
 
     def put(workspace: Workspace, count: int, at: datetime | None = None) -> None:
-        engine = tables.connect(workspace.database_url)
-        with tables.transaction(engine) as connection:
+        engine = connect(workspace.database_url)
+        with transaction(engine) as connection:
             product = {"product_id": "p", "name": "P", "image_bytes": picture(1), "sha256": "s"}
             connection.execute(sa.insert(tables.products).values(product))
             for number in range(count):

@@ -3,8 +3,8 @@
 import pytest
 
 from pipelines.schedules import deployments
+from pipelines.workspace.params import Schedules
 from pipelines.workspace.places import Workspace
-from training.stage.params import Schedules
 
 
 @pytest.fixture

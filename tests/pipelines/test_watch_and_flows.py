@@ -19,12 +19,13 @@ from pipelines.deploy import watch
 from pipelines.deployment.history import history
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
-from pipelines.orchestration.prefect_server import free_port, prefect_api
+from pipelines.orchestration.prefect_server import prefect_api
 from pipelines.registry import versions
 from pipelines.schedules import deployments
 from pipelines.workspace import lock
+from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
-from training.stage.params import read_params
+from pipelines.workspace.ports import free_port
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
     made = {"name": "photoproof", "type": "process"}
     prefect.post("work_pools/", json=made).raise_for_status()
     with temporary_settings({PREFECT_API_URL: url}):
-        for one in deployments(deployed, read_params(deployed.params).schedules):
+        for one in deployments(deployed, read_application_params(deployed.params).schedules):
             one.work_pool_name = "photoproof"
             one.apply()
     versions.promote(deployed, 2)
@@ -206,7 +207,7 @@ def test_a_deployment_that_took_long_to_fail_is_not_tried_again_at_once(deployed
         return len(tries) == 2
 
     with contextlib.ExitStack() as other:
-        other.enter_context(lock.only_one(held))
+        other.enter_context(lock.exclusive(held))
         threading.Timer(3.5, other.close).start()
         watch(deployed, 0, lambda line: None, between)
     assert tries[0] == tries[1]
@@ -240,7 +241,7 @@ def test_a_deployment_that_prefect_does_not_outlive_is_finished(deployed, tmp_pa
         temporary_settings({PREFECT_API_URL: url}),
         contextlib.ExitStack() as other,
     ):
-        other.enter_context(lock.only_one(deployed.serving / "deploy.lock"))
+        other.enter_context(lock.exclusive(deployed.serving / "deploy.lock"))
         threading.Thread(target=end_prefect, args=(url, client, other.pop_all())).start()
         watch(deployed, 0, told.append, lambda seconds: True)
     assert history(deployed)[-1].to_version == 2

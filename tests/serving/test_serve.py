@@ -13,8 +13,8 @@ import pytest
 from photoproof import PhotoproofError, Verifier
 from pipelines.deployment.model_server import ServerFailed, running_server
 from pipelines.deployment.models_config import Served, write_config
-from pipelines.orchestration.prefect_server import free_port
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.ports import free_port
 
 SERVES = """
 import sys

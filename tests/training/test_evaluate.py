@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from training.dataset.manifest import assign_splits
+from training.dataset.splits import assign_splits
+from training.decision.decision import Decision
 from training.evaluate import chosen_pictures, cohort_rows, evaluate, flatten
-from training.evaluation.calibrate import Decision
 from training.evaluation.metrics import decisions
 from training.stage.errors import BadInput
 

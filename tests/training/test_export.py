@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort, Judging, log_ratios
-from training.evaluation.calibrate import Decision
 from training.export import NotReproduced, digest, export
 from training.model.autoencoder import load
 from training.model.images import decode

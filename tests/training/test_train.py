@@ -15,10 +15,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from pipelines.orchestration.prefect_server import free_port
+from pipelines.workspace.ports import free_port
 from training.dataset.manifest import SCHEMA, write_manifest
 from training.fitting import losses
-from training.fitting.batches import Catalogue, batches, catalogue_of, plan_steps, read_splits, steps_per_epoch
+from training.fitting.batches import batches, plan_steps, steps_per_epoch
+from training.fitting.catalogue import Catalogue, catalogue_of, read_splits
 from training.fitting.distributed import strategy_of
 from training.fitting.validation_look import Look
 from training.model.autoencoder import load

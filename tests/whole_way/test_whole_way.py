@@ -21,9 +21,9 @@ from PIL import Image
 
 from photoproof.pictures.prepare import prepare
 from pipelines.demo.demo import unseen_claims
-from pipelines.orchestration.prefect_server import free_port
 from pipelines.stages import stage_process
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.ports import free_port
 from training.dataset.manifest import read_manifest
 from training.saved_model import loading
 

@@ -21,8 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from training.evaluation.metrics import Bools, Floats
 from training.stage.errors import BadInput
+
+Floats = NDArray[np.floating]
+
+Bools = NDArray[np.bool_]
+
 
 PIVOT_QUANTILE = 0.95
 """Of the cosines of trained products' validation photos with their originals: the pivot."""

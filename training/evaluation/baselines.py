@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from training.evaluation.metrics import Floats
+from training.decision.log_ratio import Floats
 
 DRAFT = 256
 """Large JPEGs are decoded at a fraction of their size, still at least this many pixels a side."""

@@ -12,9 +12,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.decision.log_ratio import Cohort, log_ratios
-from training.evaluation.calibrate import Decision
-from training.evaluation.metrics import Floats
+from training.decision.decision import Decision
+from training.decision.log_ratio import Cohort, Floats, log_ratios
 from training.model.autoencoder import Autoencoder, load
 from training.stage.errors import BadInput
 

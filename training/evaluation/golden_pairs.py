@@ -6,18 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from training.dataset.manifest import hash_to_unit
-from training.evaluation.calibrate import Decision
-from training.evaluation.metrics import Floats
+from training.dataset.draws import hash_to_unit
+from training.decision.decision import Decision
+from training.decision.log_ratio import Floats
 from training.evaluation.pairs import Pairs
-from training.saved_model.loading import LoadedModel
-
-TOLERANCE = 1e-4
+from training.saved_model.golden import TOLERANCE
 
 LIGHT = 512 * 1024
 """Bytes of a picture that is taken before heavier ones: golden pairs travel with every version."""
-
-MEASURED = ("similarity", "distance", "probability")
 
 
 def choose(
@@ -51,21 +47,3 @@ def choose(
             }
         )
     return {"tolerance": TOLERANCE, "pairs": found}
-
-
-def deviation(model: LoadedModel, golden: dict[str, Any]) -> float:
-    """The largest difference between a score that `verify` gives now and the one measured then.
-
-    Infinite where a picture is not decoded. A golden.json without pairs deviates by nothing.
-    """
-    pairs = golden["pairs"]
-    if not pairs:
-        return 0.0
-    pictures = {
-        name: np.array([base64.b64decode(pair[name]) for pair in pairs], object)
-        for name in ("original_bytes", "photo_bytes")
-    }
-    found = model.run("verify", pictures)
-    if not found["decoded"].all():
-        return float("inf")
-    return max(float(np.abs(found[name] - [pair[name] for pair in pairs]).max()) for name in MEASURED)

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import auc, roc_curve
 
-Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
+from training.decision.log_ratio import Bools, Floats
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from training.decision.log_ratio import Cohort, Judging, log_ratios
-from training.evaluation.calibrate import Decision
-from training.evaluation.metrics import Bools, Floats, decisions, genuine_pairs, identification, intervals, separation
+from training.decision.decision import Decision
+from training.decision.log_ratio import Bools, Cohort, Floats, Judging, log_ratios
+from training.evaluation.metrics import decisions, genuine_pairs, identification, intervals, separation
 
 
 @dataclass(frozen=True)

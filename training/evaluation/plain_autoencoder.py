@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from training.fitting.checkpoints import key_of
 from training.model.images import read_pictures
-from training.stage.fingerprints import code_of
+from training.stage.fingerprints import code_of, key_of
 
 SIDE, LATENT, BATCH = 64, 128, 32
 RATE = 1e-3

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.evaluation.calibrate import Decision
-from training.evaluation.metrics import Bools, decisions, separation
+from training.decision.decision import Decision
+from training.decision.log_ratio import Bools
+from training.evaluation.metrics import decisions, separation
 from training.evaluation.pairs import Pairs, by_group
 
 LEAST = 20

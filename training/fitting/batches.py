@@ -1,109 +1,12 @@
 """The pictures of a training run, and which of them each step sees: the same for a seed, from whichever step on."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from training.dataset.manifest import assign_splits, read_manifest
-from training.fitting.camera import Camera, photograph
-from training.model.images import decode, on_all_cores, read_pictures
-from training.stage.errors import BadInput
-from training.stage.params import Params, Train
-
-ACCEPTED = Path("reports/validation/accepted.parquet")
-REPRODUCED = Camera(
-    background=0.0,
-    rotation=0.03,
-    zoom_out=0.9,
-    zoom_in=1.1,
-    shift=0.03,
-    perspective=0.03,
-    exposure=0.1,
-    white_balance=0.03,
-    contrast=0.1,
-    saturation=0.1,
-    gradient=0.0,
-    glare=0.0,
-    hands=0.0,
-    cut_out=0.0,
-    blur=0.004,
-    noise=0.01,
-    jpeg=80,
-)
-"""What happens to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
-
-RETAKEN = Camera(
-    background=0.0,
-    rotation=0.15,
-    zoom_out=0.92,
-    zoom_in=1.2,
-    shift=0.08,
-    perspective=0.1,
-    exposure=0.25,
-    white_balance=0.08,
-    contrast=0.15,
-    saturation=0.2,
-    gradient=0.2,
-    glare=0.1,
-    hands=0.1,
-    cut_out=0.3,
-    blur=0.006,
-    noise=0.02,
-    jpeg=60,
-)
-"""What is changed in a photo that was really taken: it has its place, its light and its blur already."""
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Pictures in a fixed order: the originals, one a product, then their photos."""
-
-    paths: tuple[str, ...]
-    products: np.ndarray
-    """int32, which product each picture shows; product i's original is picture i."""
-    count: int
-    """How many originals."""
-
-    @property
-    def photos(self) -> int:
-        """How many photos."""
-        return len(self.paths) - self.count
-
-
-def read_splits(root: Path, params: Params) -> pd.DataFrame:
-    """What validation accepted, with `known` and `split`. Raises BadInput where it is missing or too little."""
-    if not (root / ACCEPTED).is_file():
-        raise BadInput(f"{ACCEPTED} not found: run `dvc repro validate`")
-    return assign_splits(read_manifest(root / ACCEPTED), params.split)
-
-
-def catalogue_of(root: Path, rows: pd.DataFrame, photos_in: str) -> Catalogue:
-    """The originals in `rows`, and their photos that are in the split `photos_in`.
-
-    A photo whose product has no original (validation set it aside) can't be compared and is left out.
-    """
-    originals = _sorted(rows, rows.role == "original")
-    place = {product: at for at, product in enumerate(originals.product_id)}
-    photos = _sorted(rows, (rows.role == "photo") & (rows.split == photos_in) & rows.product_id.isin(list(place)))
-    pictures = pd.concat([originals, photos])
-    return Catalogue(
-        tuple(str(root / "data" / path) for path in pictures.path),
-        pictures.product_id.map(place).to_numpy(np.int32),
-        len(originals),
-    )
-
-
-def _sorted(rows: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
-    return rows.loc[which].sort_values("picture_id")
-
-
-def read_all(paths: tuple[str, ...], size: int) -> tf.Tensor:
-    """Decode files into uint8 [N, size, size, 3]."""
-    pictures = read_pictures(paths, size).map(lambda one: tf.cast(tf.round(one * 255.0), tf.uint8))
-    return pictures.batch(len(paths)).get_single_element()
+from training.fitting.camera import REPRODUCED, RETAKEN, Camera, photograph
+from training.fitting.catalogue import Catalogue, read_all
+from training.model.images import decode, on_all_cores
+from training.stage.params import Train
 
 
 def step_size(catalogue: Catalogue, train: Train) -> tuple[int, int]:

@@ -214,3 +214,46 @@ def _blur(photo: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
     kernel = tf.tile((kernel / tf.reduce_sum(kernel))[:, :, tf.newaxis, tf.newaxis], [1, 1, 3, 1])
     padded = tf.pad(photo, [[radius, radius], [radius, radius], [0, 0]], "REFLECT")
     return tf.nn.depthwise_conv2d(padded[tf.newaxis], kernel, [1, 1, 1, 1], "VALID")[0]
+
+
+REPRODUCED = Camera(
+    background=0.0,
+    rotation=0.03,
+    zoom_out=0.9,
+    zoom_in=1.1,
+    shift=0.03,
+    perspective=0.03,
+    exposure=0.1,
+    white_balance=0.03,
+    contrast=0.1,
+    saturation=0.1,
+    gradient=0.0,
+    glare=0.0,
+    hands=0.0,
+    cut_out=0.0,
+    blur=0.004,
+    noise=0.01,
+    jpeg=80,
+)
+"""What happens to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
+
+RETAKEN = Camera(
+    background=0.0,
+    rotation=0.15,
+    zoom_out=0.92,
+    zoom_in=1.2,
+    shift=0.08,
+    perspective=0.1,
+    exposure=0.25,
+    white_balance=0.08,
+    contrast=0.15,
+    saturation=0.2,
+    gradient=0.2,
+    glare=0.1,
+    hands=0.1,
+    cut_out=0.3,
+    blur=0.006,
+    noise=0.02,
+    jpeg=60,
+)
+"""What is changed in a photo that was really taken: it has its place, its light and its blur already."""

@@ -1,6 +1,5 @@
 """Checkpoints of training, outside the stage's outs (DVC deletes those first), found again by what they belong to."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,15 +10,6 @@ import numpy as np
 
 _KEPT_RUNS = 3
 _KEPT_STEPS = 2
-
-
-def key_of(*parts: Any) -> str:
-    """A digest of data, code and params: bytes, or anything that JSON can say."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]
 
 
 def save(folder: Path, step: int, variables: Sequence[Any], facts: dict[str, Any], kind: str = "step") -> Path:

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from training.fitting import batches, losses
-from training.fitting.batches import Catalogue
+from training.fitting import catalogue as catalogues
+from training.fitting.catalogue import Catalogue
 from training.model import autoencoder
 from training.model.autoencoder import Autoencoder
 from training.stage.params import Train
@@ -83,7 +84,7 @@ def step_function(
     Each replica takes a whole step's pictures, as batches.plan_steps lays them, and learns what the others' originals
     looked like.
     """
-    originals = batches.read_all(catalogue.paths[: catalogue.count], settings.decoded_size)
+    originals = catalogues.read_all(catalogue.paths[: catalogue.count], settings.decoded_size)
     in_step, _ = batches.step_size(catalogue, settings)
     encoder, decoder = learner.model.learned
 

@@ -8,7 +8,7 @@ import pandas as pd
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from training.fitting import batches, sheets
+from training.fitting import catalogue, sheets
 from training.model.autoencoder import Autoencoder
 from training.stage.params import Train
 
@@ -26,7 +26,7 @@ class Look:
     """
 
     def __init__(self, root: Path, rows: pd.DataFrame, model: Autoencoder, settings: Train):
-        everything = batches.catalogue_of(root, rows.loc[rows.known | (rows.split == "validation")], "validation")
+        everything = catalogue.catalogue_of(root, rows.loc[rows.known | (rows.split == "validation")], "validation")
         photos, originals = np.arange(everything.count, len(everything.paths)), np.arange(everything.count)
         rng = np.random.default_rng(settings.seed)
         if len(photos) > MOST_PHOTOS:
@@ -44,11 +44,11 @@ class Look:
 
     @cached_property
     def _originals(self) -> tf.Tensor:
-        return batches.read_all(self._paths[0], self._size)
+        return catalogue.read_all(self._paths[0], self._size)
 
     @cached_property
     def _photos(self) -> tf.Tensor:
-        return batches.read_all(self._paths[1], self._size)
+        return catalogue.read_all(self._paths[1], self._size)
 
     def aucs(self) -> dict[str, float]:
         """ROC-AUC of genuine against impostor pairs by cosine, for photos of known and of new products."""

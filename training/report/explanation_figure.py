@@ -11,11 +11,11 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.evaluation.calibrate import Decision
+from training.decision.decision import Decision
+from training.decision.log_ratio import Floats
 from training.evaluation.explain import Explanation
-from training.evaluation.metrics import Floats
 from training.report.figures import GENUINE, IMPOSTOR, INK, LINE, MUTED, shortened
-from training.report.page import probability as in_words
+from training.report.numbers import probability as in_words
 
 AGAINST_FOR = LinearSegmentedColormap.from_list("against_for", [IMPOSTOR, "#ffffff", GENUINE])
 LEAST = 0.5

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm
 
-from training.evaluation.calibrate import Decision
-from training.evaluation.metrics import Bools, Floats, Roc
+from training.decision.decision import Decision
+from training.decision.log_ratio import Bools, Floats
+from training.evaluation.metrics import Roc
 
 INK, MUTED, LINE = "#1c2230", "#6b7385", "#d9dde6"
 GENUINE, IMPOSTOR, HARD = "#1f6feb", "#d1495b", "#edae49"

@@ -6,16 +6,19 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training.dataset.manifest import hash_to_unit
-from training.evaluation.calibrate import Decision, reliability
+from training.dataset.draws import hash_to_unit
+from training.decision.decision import Decision
+from training.decision.log_ratio import Floats
+from training.evaluation.calibrate import reliability
 from training.evaluation.explain import Judge, explain
-from training.evaluation.metrics import Floats, roc
+from training.evaluation.metrics import roc
 from training.evaluation.pairs import Pairs, by_group, in_team_mix
 from training.model.autoencoder import Autoencoder
 from training.model.images import decode
 from training.report import figures
 from training.report.explanation_figure import Row, explanation_figure, label
-from training.report.page import Picture, probability
+from training.report.numbers import probability
+from training.report.page import Picture
 
 SHEET = 16
 """Pairs on a contact sheet."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.evaluation.calibrate import Decision
+from training.decision.decision import Decision
 from training.evaluation.slices import LEAST
 from training.report.baseline_table import COLUMNS, Methods, rows
+from training.report.numbers import percent, probability
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -68,21 +69,6 @@ def _stated(slices: dict[str, Any], categories: bool) -> dict[str, list]:
         if not any("auc" in one for one in groups.values())
     ]
     return {"rows": rows, "few": few}
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as people read it: "1 %", "97.3 %"."""
-    text = f"{100 * share:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
-
-
-def probability(value: float) -> str:
-    """A probability with as many digits as tell it from 0 and 1: "0.53", "0.9991", "0.00012"."""
-    for digits in range(2, 8):
-        text = f"{value:.{digits}f}"
-        if 0 < float(text) < 1 and abs(float(text) - value) <= 0.1 * min(value, 1 - value):
-            return text
-    return f"{value:.2g}"
 
 
 def _between(group: dict[str, Any], key: str, digits: int = 1) -> str:

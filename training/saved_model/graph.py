@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logit
 
+from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort
-from training.evaluation.calibrate import Decision
 from training.model.images import decode_batch
 
 UNDECODED = {"similarity": -1.0, "distance": 2.0, "probability": 0.0}

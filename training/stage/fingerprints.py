@@ -1,8 +1,10 @@
 """Digests of code and data: what a kept result depends on."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder training/."""
@@ -24,3 +26,12 @@ def code_of(names: Sequence[str] = ("",)) -> list[bytes]:
 def package_fingerprint(extra: str = "") -> str:
     """SHA-256 of all of training/'s code and of `extra`."""
     return hashlib.sha256(b"\0".join([*code_of(), extra.encode()])).hexdigest()
+
+
+def key_of(*parts: Any) -> str:
+    """A digest of data, code and params: bytes, or anything that JSON can say."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]

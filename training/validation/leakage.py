@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from training.dataset.manifest import SPLITS, splits_of
+from training.dataset.splits import SPLITS, splits_of
 from training.stage.params import Split
 from training.validation.near_duplicates import hash_values, near_pairs
 

@@ -12,7 +12,8 @@ from PIL import Image
 from sqlalchemy.engine import Engine
 
 from pipelines.auditing.claims import Audited, audit_claims
-from pipelines.database.tables import audits, photos, products, transaction, verdicts
+from pipelines.database.engine import transaction
+from pipelines.database.tables import audits, photos, products, verdicts
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import Served, write_config
 from pipelines.workspace.places import Workspace

@@ -18,9 +18,11 @@ from pipelines.auditing.judging import Claim, judge_or_error
 from pipelines.auditing.originals import Original
 from pipelines.auditing.replay import NEEDED
 from pipelines.auditing.report import find
-from pipelines.database.tables import audits, embeddings, photos, products, transaction, verdicts
-from pipelines.workspace.lock import WorkspaceBusy, only_one
-from training.stage.params import Params
+from pipelines.database.engine import transaction
+from pipelines.database.tables import audits, embeddings, photos, products, verdicts
+from pipelines.workspace.lock import WorkspaceBusy, exclusive
+from pipelines.workspace.params import Audit
+from training.stage.params import Evaluate
 
 
 def saved(picture: Image.Image, form: str = "PNG") -> bytes:
@@ -118,19 +120,19 @@ def test_what_changes_after_its_verdict_is_audited_again_and_reported_by_what_it
     second = first | ({"claimed_product_id": "p6"} if change == "claim" else {"image_bytes": catalogue.photo(6, 1)})
     catalogue.add_photo("photo-17", "p1", catalogue.photo(1, 1))
     catalogue.audit()
-    before = find(catalogue.engine, Params()).counts
+    before = find(catalogue.engine, Audit(), Evaluate()).counts
     catalogue.change_photo("photo-17", **second)
-    assert find(catalogue.engine, Params()).counts == dict.fromkeys(before, 0) | {"not audited": 1}
+    assert find(catalogue.engine, Audit(), Evaluate()).counts == dict.fromkeys(before, 0) | {"not audited": 1}
     assert sum(catalogue.audit().outcomes.values()) == 1
     old, new = catalogue.rows(verdicts)
     names = ("claimed_product_id", "photo_sha256")
     assert [new[name] for name in names] == [catalogue.rows(photos)[0][name] for name in (names[0], "sha256")]
     assert [old[name] for name in names] != [new[name] for name in names]
-    assert find(catalogue.engine, Params()).counts == dict.fromkeys(before, 0) | {new["outcome"]: 1}
+    assert find(catalogue.engine, Audit(), Evaluate()).counts == dict.fromkeys(before, 0) | {new["outcome"]: 1}
     assert {row["verdict_id"] for row in catalogue.rows(audits)} == {old["verdict_id"], new["verdict_id"]}
     catalogue.change_photo("photo-17", **first)
     assert catalogue.audit().outcomes == {}
-    assert find(catalogue.engine, Params()).counts == before
+    assert find(catalogue.engine, Audit(), Evaluate()).counts == before
 
 
 def test_a_refusal_and_a_copy_of_before_a_change_are_no_outcome_of_what_the_photo_is_now(catalogue):
@@ -139,13 +141,13 @@ def test_a_refusal_and_a_copy_of_before_a_change_are_no_outcome_of_what_the_phot
     catalogue.audit()
     for photo_id in ("broken", "copy"):
         catalogue.change_photo(photo_id, claimed_product_id="p3", image_bytes=catalogue.photo(3, 1))
-    assert find(catalogue.engine, Params()).counts["not audited"] == 2
+    assert find(catalogue.engine, Audit(), Evaluate()).counts["not audited"] == 2
     found = catalogue.audit().outcomes
-    counts = find(catalogue.engine, Params()).counts
+    counts = find(catalogue.engine, Audit(), Evaluate()).counts
     assert {name: count for name, count in counts.items() if count} == found and sum(found.values()) == 2
     catalogue.change_photo("copy", claimed_product_id="p2", image_bytes=catalogue.original(2))
     assert catalogue.audit().outcomes == {}
-    assert find(catalogue.engine, Params()).counts["identical"] == 1
+    assert find(catalogue.engine, Audit(), Evaluate()).counts["identical"] == 1
     assert [row["outcome"] for row in catalogue.rows(verdicts)].count("identical") == 1
 
 
@@ -166,7 +168,7 @@ def test_a_claim_that_was_a_copy_of_an_earlier_original_is_counted_once(catalogu
     with transaction(catalogue.engine) as connection:
         here = audits.c.model_id == "other"
         connection.execute(sa.update(audits).where(here).values(at=datetime.now(UTC) + timedelta(days=1)))
-    assert sum(find(catalogue.engine, Params()).counts.values()) == 1
+    assert sum(find(catalogue.engine, Audit(), Evaluate()).counts.values()) == 1
 
 
 def test_an_embedding_of_another_model_is_never_compared_with(claimed):
@@ -237,5 +239,5 @@ def test_sqlite_takes_one_audit_at_a_time(claimed):
     if claimed.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL's workers share the queue")
     lock = Path(f"{claimed.engine.url.database}.audit.lock")
-    with only_one(lock), pytest.raises(WorkspaceBusy, match="another audit"):
+    with exclusive(lock), pytest.raises(WorkspaceBusy, match="another audit"):
         claimed.audit()

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from pipelines.auditing.claims import audit_claims
-from pipelines.database.tables import audits, connect, embeddings, verdicts
+from pipelines.database.engine import connect
+from pipelines.database.tables import audits, embeddings, verdicts
 
 DIES_AT = """
 import os, signal, sys

@@ -6,7 +6,8 @@ from sqlalchemy.engine import Engine
 
 from pipelines.auditing.labels import Decision, label, read_decisions, waiting
 from pipelines.data.ingest import ingest
-from pipelines.database.tables import audits, decisions, photos, transaction, verdicts
+from pipelines.database.engine import transaction
+from pipelines.database.tables import audits, decisions, photos, verdicts
 from training.dataset.manifest import read_manifest
 from training.stage.errors import BadInput
 

@@ -10,7 +10,8 @@ from sqlalchemy.engine import Engine
 
 from pipelines.auditing.labels import Decision, label
 from pipelines.auditing.rates import LiveRates, clopper_pearson, live_rates
-from pipelines.database.tables import audits, photos, products, transaction, verdicts
+from pipelines.database.engine import transaction
+from pipelines.database.tables import audits, photos, products, verdicts
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
 

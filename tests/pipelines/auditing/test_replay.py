@@ -13,6 +13,7 @@ from photoproof.verdict import decide
 from pipelines.auditing.replay import read_verdict, replay, verdict_of
 from pipelines.commands.replay import replay as command
 from pipelines.database import tables
+from pipelines.database.engine import connect, transaction
 from pipelines.registry import versions
 from pipelines.workspace.places import Workspace
 from training.saved_model import loading
@@ -62,8 +63,8 @@ def verdict(register, workspace, pictures) -> dict:
 def kept(workspace, pictures):
     """The product database keeps both pictures, as a product's original and as a photo that claims it."""
     original, photo = pictures
-    engine = tables.connect(workspace.database_url)
-    with tables.transaction(engine) as connection:
+    engine = connect(workspace.database_url)
+    with transaction(engine) as connection:
         connection.execute(
             sa.insert(tables.products).values(product_id="p", name="P", image_bytes=original, sha256=sha256(original))
         )
@@ -117,7 +118,7 @@ def test_an_identical_verdict_needs_no_model(workspace, verdict, kept, pictures)
 
 def test_a_row_of_the_verdicts_table_can_be_replayed(workspace, verdict, kept):
     row = verdict | {"photo_id": "p-1", "claimed_product_id": "p"}
-    with tables.transaction(kept) as connection:
+    with transaction(kept) as connection:
         connection.execute(sa.insert(tables.verdicts).values(**row))
     assert replay(workspace, verdict_of(workspace, 1)).same
 

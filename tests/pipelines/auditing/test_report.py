@@ -10,8 +10,9 @@ import yaml
 from photoproof.command_line.cli import run
 from pipelines.auditing.labels import Decision, label
 from pipelines.auditing.report import find, write_report
+from pipelines.workspace.params import Audit
 from training.stage.errors import BadInput
-from training.stage.params import Audit, Params
+from training.stage.params import Evaluate
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def audited(claimed, copy_of):
 
 def test_every_claim_is_counted_once_by_outcome_and_category(audited):
     audited.add_photo("late", "p3", audited.photo(3, 9))
-    found = find(audited.engine, Params())
+    found = find(audited.engine, Audit(), Evaluate())
     assert sum(found.counts.values()) == 44
     assert (found.counts["identical"], found.counts["refused"], found.counts["not audited"]) == (1, 1, 1)
     assert {name: sum(one[name] for one in found.categories.values()) for name in found.counts} == found.counts
@@ -34,7 +35,7 @@ def test_every_claim_is_counted_once_by_outcome_and_category(audited):
 
 
 def test_the_page_stands_alone_and_shows_what_the_json_has(audited, tmp_path):
-    found = find(audited.engine, Params())
+    found = find(audited.engine, Audit(), Evaluate())
     text = write_report(audited.engine, found, tmp_path, shown=4, confidence=0.95).read_text()
     assert "http" not in text
     assert "&lt;no picture" not in text and "<no picture" not in text
@@ -47,20 +48,20 @@ def test_the_page_stands_alone_and_shows_what_the_json_has(audited, tmp_path):
 
 
 def test_a_mismatch_says_what_it_looks_like(audited):
-    rows = [row for row in find(audited.engine, Params()).mismatches if row.photo_id.endswith(("-2", "-3"))]
+    rows = [row for row in find(audited.engine, Audit(), Evaluate()).mismatches if row.photo_id.endswith(("-2", "-3"))]
     assert rows
     assert any(row.looks_like == f"looks like p{row.photo_id.split('-')[1]}" for row in rows)
 
 
 def test_nothing_audited_is_one_line(catalogue):
     with pytest.raises(BadInput, match="run `photoproof audit`"):
-        find(catalogue.engine, Params())
+        find(catalogue.engine, Audit(), Evaluate())
 
 
 def test_the_report_states_the_rates_of_decisions_so_far(audited):
-    before = find(audited.engine, Params()).rates[0]
+    before = find(audited.engine, Audit(), Evaluate()).rates[0]
     label(audited.engine, [Decision(f"photo-{product}-0", f"p{product}") for product in range(10)])
-    after = find(audited.engine, Params(audit=Audit(confidence=0.9))).rates[0]
+    after = find(audited.engine, Audit(confidence=0.9), Evaluate()).rates[0]
     assert before.decided == 0 < after.decided <= 10
     assert after.false_reject.claims == after.decided
 

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.candidate.comparison import compare, error_rates
-from pipelines.candidate.decide import REFUSED, Decision, floors, judge
+from pipelines.candidate.decision import REFUSED, Decision
 from pipelines.candidate.report import as_markdown
+from pipelines.candidate.rules import floors, judge
 from pipelines.registry.evidence import Evidence, common
 from pipelines.registry.versions import Version
-from training.stage.params import Candidate
+from pipelines.workspace.params import Candidate
 
 GOOD = {"known.auc": "0.97", "known.eer": "0.05", "known.share_decided": "0.6", "new.auc": "0.8"}
 LIMITS = Candidate(bootstrap=300, min_photos=10, min_category_photos=10)
@@ -205,6 +206,6 @@ def test_a_refusal_names_only_the_broken_rules():
 
 @pytest.mark.parametrize(("value", "told"), [(36, "36"), (0.5, "0.500"), (4.8e-7, "4.8e-07"), (0.0, "0")])
 def test_a_rules_number_is_told_as_people_read_it(value, told):
-    from pipelines.candidate.decide import at_most
+    from pipelines.candidate.decision import at_most
 
     assert at_most("a rule", value, 1).told == told

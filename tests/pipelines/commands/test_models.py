@@ -103,10 +103,9 @@ def test_a_watch_takes_nothing_that_is_for_one_deployment(workspace, option):
 
 def test_whoever_waits_for_another_deployment_is_told_which(tmp_path):
     path, said = tmp_path / "deploy.lock", tmp_path / "said"
-    code = (
-        "import pathlib, sys; from pipelines.workspace import lock\nwith lock.only_one(pathlib.Path(sys.argv[1])): pass"
-    )
-    with lock.only_one(path), said.open("wb") as out:
+    code = "import pathlib, sys; from pipelines.workspace.lock import exclusive\n"
+    code += "with exclusive(pathlib.Path(sys.argv[1])): pass"
+    with lock.exclusive(path), said.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=out)
         deadline = time.monotonic() + 60
         while "held by" not in said.read_text() and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photoproof.command_line.cli import run
-from pipelines.data import history, versioning
+from pipelines.data import difference, history, versioning
 from pipelines.workspace.places import Workspace
 from training.dataset.manifest import SCHEMA, read_manifest, write_manifest
 from training.stage.errors import BadInput
@@ -93,7 +93,7 @@ def test_a_version_of_another_branch_is_found_by_its_tag_and_by_revision(two: Wo
 
 def test_the_difference_says_what_came_went_and_was_relabelled(made: Workspace) -> None:
     newest, oldest = history.log(made)
-    found = history.difference(history.pictures(made, oldest), history.pictures(made, newest))
+    found = difference.difference(history.pictures(made, oldest), history.pictures(made, newest))
     assert (found.new_products, found.lost_products) == (("c",), ("b",))
     assert (found.new_photos, found.lost_photos) == (("a2",), ())
     assert found.relabelled == ("b1",)
@@ -165,13 +165,13 @@ ids = st.text("abé\U0001f600", min_size=1, max_size=2)
 pictures = st.dictionaries(st.tuples(roles, ids), st.tuples(st.sampled_from("pq"), st.sampled_from("xy")))
 
 
-def rows(pictures: Pictures) -> list[history.Row]:
+def rows(pictures: Pictures) -> list[difference.Row]:
     return [(*key, *value) for key, value in sorted(pictures.items())]
 
 
 @given(pictures, pictures)
 def test_the_difference_is_that_of_the_sets(one: Pictures, two: Pictures) -> None:
-    found = history.difference(rows(one), rows(two))
+    found = difference.difference(rows(one), rows(two))
     new, lost, both = two.keys() - one.keys(), one.keys() - two.keys(), one.keys() & two.keys()
     assert {("original", of) for of in found.new_products} | {("photo", of) for of in found.new_photos} == new
     assert {("original", of) for of in found.lost_products} | {("photo", of) for of in found.lost_photos} == lost
@@ -180,13 +180,13 @@ def test_the_difference_is_that_of_the_sets(one: Pictures, two: Pictures) -> Non
         of for role, of in both if role == "photo" and one[role, of][0] != two[role, of][0]
     }
     assert (found.products, found.photos) == tuple(sum(role == of for role, _ in two) for of in ("original", "photo"))
-    counts = Counter((what, role) for what, role, _ in history.compare(rows(one), rows(two)))
-    assert history.summary(counts) == str(found)
+    counts = Counter((what, role) for what, role, _ in difference.compare(rows(one), rows(two)))
+    assert difference.summary(counts) == str(found)
 
 
 @given(pictures, pictures)
 def test_the_difference_back_is_the_difference_turned_round(one: Pictures, two: Pictures) -> None:
-    there, back = history.difference(rows(one), rows(two)), history.difference(rows(two), rows(one))
+    there, back = difference.difference(rows(one), rows(two)), difference.difference(rows(two), rows(one))
     assert (there.new_photos, there.lost_photos) == (back.lost_photos, back.new_photos)
     assert (there.new_products, there.lost_products) == (back.lost_products, back.new_products)
     assert (there.changed, there.relabelled) == (back.changed, back.relabelled)
@@ -195,7 +195,7 @@ def test_the_difference_back_is_the_difference_turned_round(one: Pictures, two: 
 
 @given(pictures)
 def test_nothing_differs_from_itself(one: Pictures) -> None:
-    assert str(history.difference(rows(one), rows(one))).startswith("the same pictures")
+    assert str(difference.difference(rows(one), rows(one))).startswith("the same pictures")
 
 
 def test_a_manifest_in_another_order_is_refused_and_not_misread(made: Workspace, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_manifest_that_breaks_off_is_told_and_stops_no_new_version(two: Worksp
     manifest.chmod(0o644)
     manifest.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])  # its footer is there
     with pytest.raises(versioning.VersioningFailed, match=r"the manifest .* can't be read to its end"):
-        history.difference(history.pictures(two, oldest), history.pictures(two, newest))
+        difference.difference(history.pictures(two, oldest), history.pictures(two, newest))
     write_data(two, {"a": "1"}, {"a1": ("a", "x"), "a2": ("a", "z")})
     history.commit(two, versioning.add_data(two))
     assert history.log(two)[0].message.endswith(": what changed is not known (1 product, 2 photos)")

@@ -21,8 +21,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from pipelines.data.ingest import ingest, safe_name
+from pipelines.database.engine import transaction
 from pipelines.database.import_folder import import_folder
-from pipelines.database.tables import photos, products, transaction
+from pipelines.database.tables import photos, products
 from training.dataset.manifest import SCHEMA, read_manifest
 from training.stage.errors import BadInput
 

@@ -13,8 +13,9 @@ from pipelines.commands.data import data as data_commands
 from pipelines.data import quarantine
 from pipelines.data.ingest import ingest
 from pipelines.data.quarantine_page import write_page
+from pipelines.database.engine import connect, transaction
 from pipelines.database.import_folder import import_folder
-from pipelines.database.tables import connect, photos, transaction
+from pipelines.database.tables import photos
 from training.dataset.manifest import read_manifest
 from training.dataset.releases import read_released
 from training.stage.errors import BadInput

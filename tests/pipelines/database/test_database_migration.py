@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.database.tables import audits, connect, decisions, photos, products, snapshot, transaction, verdicts
+from pipelines.database.engine import connect, snapshot, transaction
+from pipelines.database.tables import audits, decisions, photos, products, verdicts
 
 OLDER = """
 CREATE TABLE verdicts (

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.database.tables import connect, deployments, metadata, photos, products, snapshot, transaction, verdicts
+from pipelines.database.engine import connect, snapshot, transaction
+from pipelines.database.tables import deployments, metadata, photos, products, verdicts
 from training.stage.errors import BadInput
 
 PHOTO = {"photo_id": "1", "image_bytes": b"bytes", "sha256": "0"}

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from pipelines.database import import_folder as importing
 from pipelines.database import import_rows
+from pipelines.database.engine import snapshot, transaction
 from pipelines.database.import_folder import FileReport, import_folder
 from pipelines.database.import_rows import CATALOGUE, PHOTOS, Refused, check_file, read_rows
-from pipelines.database.tables import photos, products, snapshot, transaction
+from pipelines.database.tables import photos, products
 from training.stage.errors import BadInput
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def test_an_import_killed_anywhere_can_be_repeated(
     engine: Engine, folder: ImportFolder, monkeypatch: pytest.MonkeyPatch, statements: int
 ) -> None:
     folder.small(products=3, photos=3)
-    monkeypatch.setattr(importing, "BATCH_ROWS", 2)
+    monkeypatch.setattr(import_folder, "BATCH_ROWS", 2)
     left = iter(range(statements))
 
     def count(*_: object) -> None:

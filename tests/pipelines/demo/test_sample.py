@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from pipelines.data.ingest import ingest
+from pipelines.database.engine import connect
 from pipelines.database.import_folder import import_folder
-from pipelines.database.tables import connect
 from pipelines.demo.drawing.products import PRODUCTS
 from pipelines.demo.drawing.shapes import draw
 from pipelines.demo.sample import draw_sample
-from training.dataset.manifest import assign_splits, read_manifest
+from training.dataset.manifest import read_manifest
+from training.dataset.splits import assign_splits
 from training.stage.errors import BadInput
 from training.stage.params import read_params
 

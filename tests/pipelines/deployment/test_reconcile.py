@@ -10,13 +10,15 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.database import tables
+from pipelines.database.engine import connect
 from pipelines.deployment import history as deployments
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
 from pipelines.deployment.proving import NotProven
 from pipelines.deployment.reconcile import observe
 from pipelines.deployment.steps import DeployFailed, Versions, versions_on
-from pipelines.registry import versions
+from pipelines.registry import artifacts, connection, versions
+from training.saved_model import assets
 from training.stage.errors import BadInput
 
 
@@ -26,7 +28,7 @@ def labels(workspace) -> dict[str, int]:
 
 
 def history(workspace) -> list[tuple]:
-    engine = tables.connect(workspace.database_url)
+    engine = connect(workspace.database_url)
     table = tables.deployments
     columns = (table.c.alias, table.c.from_version, table.c.to_version, table.c.outcome)
     with engine.begin() as connection:
@@ -53,7 +55,7 @@ def test_the_champion_is_served_as_stable_and_the_challenger_as_canary(promoted,
 def test_the_folder_served_is_the_one_that_was_exported(promoted, quietly):
     quietly(promoted)
     served = promoted.serving / "product-encoder" / "1"
-    assert versions.folder_sha256(served) == versions.tags_of(promoted, 1)["saved_model_sha256"]
+    assert assets.folder_sha256(served) == versions.tags_of(promoted, 1)["saved_model_sha256"]
 
 
 def test_deploying_again_does_nothing(promoted, quietly):
@@ -122,7 +124,7 @@ def test_mlflow_away_leaves_what_serves_as_it_is(promoted, monkeypatch, quietly)
     quietly(promoted)
     before = (promoted.serving / "models.config").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(versions.RegistryUnreachable):
+    with pytest.raises(connection.RegistryUnreachable):
         quietly(promoted)
     assert (promoted.serving / "models.config").read_bytes() == before
 
@@ -213,9 +215,9 @@ def test_the_challenger_is_served_though_the_champions_version_failed(promoted, 
 
 def test_mlflow_breaking_off_says_nothing_about_a_version(promoted, quietly):
     def break_off(workspace, folder, version):
-        raise versions.RegistryUnreachable("MLflow broke off")
+        raise connection.RegistryUnreachable("MLflow broke off")
 
-    with pytest.raises(versions.RegistryUnreachable):
+    with pytest.raises(connection.RegistryUnreachable):
         quietly(promoted, prove=break_off)
     assert quietly(promoted).labels == {"stable": 1}
 
@@ -223,7 +225,7 @@ def test_mlflow_breaking_off_says_nothing_about_a_version(promoted, quietly):
 def test_a_full_disk_is_one_line_and_leaves_what_serves(promoted, quietly, monkeypatch):
     quietly(promoted)
     versions.promote(promoted, 2)
-    fetch = versions.download
+    fetch = artifacts.download
 
     def fetch_under_a_quota(*asked):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -234,8 +236,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_serves(promoted, quietly, monke
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     with monkeypatch.context() as small:
-        small.setattr(versions, "download", fetch_under_a_quota)
-        with pytest.raises(versions.NoRoom, match=r"could not fetch version 2 .*File too large"):
+        small.setattr(artifacts, "download", fetch_under_a_quota)
+        with pytest.raises(artifacts.NoRoom, match=r"could not fetch version 2 .*File too large"):
             quietly(promoted)
     assert labels(promoted) == {"stable": 1}
     assert quietly(promoted, retry=True).labels == {"stable": 2}

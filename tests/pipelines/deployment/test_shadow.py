@@ -8,10 +8,10 @@ import pytest
 
 from photoproof import Verdict
 from photoproof.verdict import Outcome
-from pipelines.deployment.model_server import known_servers, server_to_ask
+from pipelines.deployment.addresses import known_servers, server_to_ask
 from pipelines.deployment.shadow import Asked, Shadow, claims, shadow, write_report
 from pipelines.registry import versions
-from pipelines.workspace.places import Settings
+from pipelines.workspace.settings import Settings
 
 
 def verdict(outcome: Outcome, probability: float, model_id: str) -> Verdict:

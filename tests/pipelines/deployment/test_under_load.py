@@ -14,13 +14,16 @@ import pytest
 
 from benchmarks.callers import Callers
 from photoproof import PhotoproofError, Verifier
+from pipelines.deployment.addresses import known_servers
 from pipelines.deployment.history import history
-from pipelines.deployment.model_server import known_servers, running_server
+from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import Served, read_config, write_config
 from pipelines.deployment.proving import NotProven, golden_pair
 from pipelines.deployment.reconcile import deploy, look
 from pipelines.deployment.steps import DeployFailed
+from pipelines.registry import artifacts, connection
 from pipelines.registry import versions as registry
+from training.saved_model import assets
 
 pytestmark = pytest.mark.slow
 
@@ -231,7 +234,7 @@ def replace_in_mlflow(workspace, registered, spoil) -> None:
         folder = facts.parents[1]
         if json.loads(facts.read_text())["model_id"] == registered.model_id:
             spoil(folder)
-            registry.set_tags(workspace, registered.version, {"saved_model_sha256": registry.folder_sha256(folder)})
+            registry.set_tags(workspace, registered.version, {"saved_model_sha256": assets.folder_sha256(folder)})
 
 
 def without_verify(folder):
@@ -276,7 +279,7 @@ def test_a_full_disk_is_one_line_and_what_served_serves(fleet, callers, quietly)
         while True:
             file.write(bytes(4096))
     registry.promote(workspace, version)
-    with pytest.raises(registry.NoRoom, match=f"could not fetch version {version} to .*No space left on device"):
+    with pytest.raises(artifacts.NoRoom, match=f"could not fetch version {version} to .*No space left on device"):
         quietly(workspace)
     assert labels(workspace) == {"stable": 1}
     assert "No space left" in registry.tags_of(workspace, version)["deployment"]
@@ -297,7 +300,7 @@ def test_the_champions_version_deleted_or_the_whole_registry_empty_takes_nothing
         empty.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'empty.db'}")
         assert quietly(workspace, say=said.append).labels == {"stable": version}
     assert len(said) == 1 and f"version {version} serves on as stable" in said.pop()
-    with registry.client_of(workspace) as client:
+    with connection.client_of(workspace) as client:
         client.delete_model_version(registry.MODEL, str(version))
     assert quietly(workspace, say=said.append).labels == {"stable": version}
     assert len(said) == 1 and f"version {version} serves on as stable" in said[0]
@@ -308,7 +311,7 @@ def test_mlflow_down_and_an_alias_deleted_take_nothing_out_of_service(fleet, cal
     workspace, *_ = fleet
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        with pytest.raises(registry.RegistryUnreachable):
+        with pytest.raises(connection.RegistryUnreachable):
             quietly(workspace)
     registry.promote(workspace, 2)
     quietly(workspace)

@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from pipelines.orchestration import prefect_server
-from pipelines.orchestration.prefect_server import PrefectUnavailable, free_port, prefect_api
+from pipelines.orchestration.prefect_server import PrefectUnavailable, prefect_api
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.ports import free_port
 from training.stage.errors import BadInput
 
 

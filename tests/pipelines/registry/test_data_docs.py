@@ -12,10 +12,10 @@ import pytest
 from mlflow.artifacts import load_text
 from PIL import Image
 
-from pipelines.data import quarantine
+from pipelines.data import quarantine, quarantine_page
 from pipelines.data.versioning import DataVersion
-from pipelines.database.tables import connect
-from pipelines.registry import data_docs, versions
+from pipelines.database.engine import connect
+from pipelines.registry import data_docs, drift_reference, versions
 from training.dataset.manifest import SCHEMA, write_manifest
 from training.stage.errors import BadInput
 from training.stage.params import Params, Validate
@@ -41,29 +41,31 @@ def reference(workspace) -> drift.Reference:
 
 
 def test_without_a_champion_the_reference_is_an_empty_file(workspace):
-    assert data_docs.take_reference(workspace, NEW) == "drift: no champion yet to compare with"
+    assert drift_reference.take_reference(workspace, NEW) == "drift: no champion yet to compare with"
     assert reference(workspace) == drift.Reference(None, {})
 
 
 def test_new_data_is_compared_with_the_champions(championed):
-    said = data_docs.take_reference(championed, NEW)
+    said = drift_reference.take_reference(championed, NEW)
     assert said == "drift: to be compared with data version d1, of version 1, the champion"
     assert reference(championed) == drift.Reference("d1", DISTRIBUTIONS)
 
 
 def test_data_that_is_validated_keeps_its_reference_whoever_becomes_champion(championed):
-    data_docs.take_reference(championed, NEW)
+    drift_reference.take_reference(championed, NEW)
     lock = f"stages:\n  validate:\n    deps:\n    - {{path: data, md5: {NEW.md5}.dir}}\n"
     (championed.root / "dvc.lock").write_text(lock)
     versions.set_tags(championed, 1, {"data_version": "d2"})
-    assert "compared with data version d1" in data_docs.take_reference(championed, NEW)
-    assert data_docs.take_reference(championed, dataclasses.replace(NEW, md5="0")).startswith("drift: to be compared")
+    assert "compared with data version d1" in drift_reference.take_reference(championed, NEW)
+    assert drift_reference.take_reference(championed, dataclasses.replace(NEW, md5="0")).startswith(
+        "drift: to be compared"
+    )
 
 
 def test_a_champion_that_keeps_no_distributions_is_told(register, workspace):
     register("m-one")
     versions.promote(workspace, 1)
-    assert "version 1, the champion, says nothing of its data" in data_docs.take_reference(workspace, NEW)
+    assert "version 1, the champion, says nothing of its data" in drift_reference.take_reference(workspace, NEW)
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_nothing_new_is_not_logged_again(validated):
 def test_the_flow_fills_the_databases_quarantine_and_the_folder_of_thumbnails(validated):
     with pytest.raises(BadInput):
         validate(validated.root, Params())
-    assert data_docs.record_quarantine(validated, NEW) == 1
+    assert quarantine_page.record_quarantine(validated, NEW) == 1
     engine = connect(validated.database_url)
     try:
         assert [one.picture_id for one in quarantine.set_aside(engine, NEW.md5)] == ["a2"]

@@ -13,9 +13,10 @@ import httpx
 import pandas as pd
 import pytest
 
-from pipelines.orchestration.prefect_server import free_port
+from pipelines.registry import artifacts, connection, versions
 from pipelines.registry import register as registration
-from pipelines.registry import versions
+from pipelines.workspace.ports import free_port
+from training.saved_model import assets
 from training.stage.errors import BadInput
 
 
@@ -35,9 +36,9 @@ def test_another_model_becomes_the_next_version(register):
 
 def test_the_exported_folder_comes_back_byte_for_byte(register, workspace, tmp_path):
     version = register("m-one").version
-    before = versions.folder_sha256(workspace.models / "saved_model")
-    fetched = versions.download(workspace, version, tmp_path / "fetched")
-    assert versions.folder_sha256(fetched) == before == versions.tags_of(workspace, 1)["saved_model_sha256"]
+    before = assets.folder_sha256(workspace.models / "saved_model")
+    fetched = artifacts.download(workspace, version, tmp_path / "fetched")
+    assert assets.folder_sha256(fetched) == before == versions.tags_of(workspace, 1)["saved_model_sha256"]
 
 
 def test_the_folders_digest_is_what_sha256sum_says(register, workspace):
@@ -45,7 +46,7 @@ def test_the_folders_digest_is_what_sha256sum_says(register, workspace):
     folder = workspace.models / "saved_model"
     command = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum | sha256sum"
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)
-    assert versions.folder_sha256(folder) == done.stdout.split()[0]
+    assert assets.folder_sha256(folder) == done.stdout.split()[0]
 
 
 def test_a_versions_tags_say_where_it_comes_from_and_how_good_it_is(register, workspace):
@@ -118,7 +119,9 @@ def test_an_empty_registry_has_no_aliases(workspace):
 
 def test_an_unreachable_server_is_one_line(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(versions.RegistryUnreachable, match=r"MLflow at http://127.0.0.1:\d+ does not answer") as error:
+    with pytest.raises(
+        connection.RegistryUnreachable, match=r"MLflow at http://127.0.0.1:\d+ does not answer"
+    ) as error:
         versions.versions_by_alias(workspace)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 6
@@ -136,7 +139,7 @@ def test_the_data_version_is_the_runs_dataset(register, workspace):
 
 
 def test_a_version_keeps_its_held_out_pairs_and_which_pictures_trained(measured, workspace, tmp_path):
-    kept = versions.download_part(workspace, measured("m-one", 0.8).version, versions.EVIDENCE, tmp_path / "kept")
+    kept = artifacts.download_part(workspace, measured("m-one", 0.8).version, artifacts.EVIDENCE, tmp_path / "kept")
     assert kept is not None
     assert set(pd.read_parquet(kept / "pairs.parquet").split) == {"test"}
     assert {"train", "test"} <= set(pd.read_parquet(kept / "pictures.parquet").split)
@@ -179,7 +182,7 @@ def test_a_real_server_behind_a_companys_certificate_takes_and_gives_back_the_sa
             assert time.monotonic() < deadline and server.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(versions.RegistryUnreachable, match=r"does not answer: .*CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(connection.RegistryUnreachable, match=r"does not answer: .*CERTIFICATE_VERIFY_FAILED"):
             versions.versions_by_alias(workspace)
         monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
         assert versions.versions_by_alias(workspace) == {}
@@ -188,8 +191,8 @@ def test_a_real_server_behind_a_companys_certificate_takes_and_gives_back_the_sa
         version = register("m-one").version
         versions.promote(workspace, version)
         assert versions.versions_by_alias(workspace) == {"champion": 1}
-        fetched = versions.download(workspace, version, tmp_path / "fetched")
-        assert versions.folder_sha256(fetched) == versions.folder_sha256(workspace.models / "saved_model")
+        fetched = artifacts.download(workspace, version, tmp_path / "fetched")
+        assert assets.folder_sha256(fetched) == assets.folder_sha256(workspace.models / "saved_model")
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # asked to end, it waits for TLS connections that are kept alive
         server.wait(30)
@@ -205,5 +208,5 @@ def _answers(uri: str) -> bool:
 def test_a_bundle_of_certificates_that_is_not_there_is_one_line(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{free_port()}")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(workspace.root / "none.pem"))
-    with pytest.raises(versions.RegistryUnreachable, match=r"REQUESTS_CA_BUNDLE names .*none.pem"):
+    with pytest.raises(connection.RegistryUnreachable, match=r"REQUESTS_CA_BUNDLE names .*none.pem"):
         versions.versions_by_alias(workspace)

@@ -14,21 +14,11 @@ import pytest
 import sqlalchemy as sa
 
 from photoproof.command_line.cli import run
-from pipelines.data import history, versioning
+from pipelines.data import difference, history, versioning
 from pipelines.data.ingest import ingest
+from pipelines.database.engine import connect, snapshot, transaction
 from pipelines.database.import_folder import import_folder
-from pipelines.database.tables import (
-    audits,
-    connect,
-    decisions,
-    embeddings,
-    photos,
-    quarantine,
-    quarantine_decisions,
-    snapshot,
-    transaction,
-    verdicts,
-)
+from pipelines.database.tables import audits, decisions, embeddings, photos, quarantine, quarantine_decisions, verdicts
 from pipelines.removal.forget import forget
 from pipelines.removal.gc import collect
 from pipelines.workspace.places import Workspace
@@ -167,8 +157,8 @@ def test_old_versions_come_back_without_it_and_it_is_said(here: Workspace, capsy
     after = versioning.read_version(here)
     assert after is not None
     assert history.find(here, after.md5).md5 == oldest.md5
-    difference = history.difference(history.pictures(here, oldest), history.pictures(here, newest))
-    assert (difference.lost_photos, difference.new_photos) == (("p1-1",), ())
+    changes = difference.difference(history.pictures(here, oldest), history.pictures(here, newest))
+    assert (changes.lost_photos, changes.new_photos) == (("p1-1",), ())
 
 
 def test_what_is_left_is_a_new_committed_version_and_the_next_ingest_agrees(here: Workspace) -> None:

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from photoproof.command_line.cli import run
 from pipelines.data import history, versioning
-from pipelines.database.tables import connect, photos, products, transaction, verdicts
-from pipelines.registry import versions as registry
+from pipelines.database.engine import connect, transaction
+from pipelines.database.tables import photos, products, verdicts
+from pipelines.registry import connection, versions
 from pipelines.removal.gc import collect
 from pipelines.workspace.places import Workspace
 from training.dataset.manifest import SCHEMA, write_manifest
@@ -77,13 +78,13 @@ def register_data(here: Workspace, empty_store: Path) -> Callable[..., None]:
     shutil.copyfile(empty_store, here.state / "mlflow/mlflow.db")
 
     def made(model_id: str, data_version: str, alias: str | None = None) -> None:
-        with registry.client_of(here) as client:
+        with connection.client_of(here) as client:
             if not client.search_registered_models():
-                client.create_registered_model(registry.MODEL)
+                client.create_registered_model(versions.MODEL)
             tags = {"model_id": model_id, "data_version": data_version}
-            version = client.create_model_version(registry.MODEL, str(here.root), tags=tags)
+            version = client.create_model_version(versions.MODEL, str(here.root), tags=tags)
             if alias:
-                client.set_registered_model_alias(registry.MODEL, alias, version.version)
+                client.set_registered_model_alias(versions.MODEL, alias, version.version)
 
     return made
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.registry import versions
+from pipelines.registry import artifacts, versions
 from pipelines.removal.holders import holders
 from pipelines.workspace.places import Workspace
 
@@ -26,7 +26,7 @@ def never(md5: str) -> bool:
 def test_a_photo_is_named_with_what_each_version_did_with_it(measured, workspace, tmp_path):
     measured("m-one", 0.8)
     versions.promote(workspace, 1)
-    kept = versions.download_part(workspace, 1, f"{versions.EVIDENCE}/pictures.parquet", tmp_path)
+    kept = artifacts.download_part(workspace, 1, f"{artifacts.EVIDENCE}/pictures.parquet", tmp_path)
     assert kept
     pictures = pd.read_parquet(kept).query("role == 'photo'").set_index("split").picture_id
     (trained,) = holders(workspace, NONE, frozenset([pictures["train"].iloc[0]]), never)

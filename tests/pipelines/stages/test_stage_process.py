@@ -64,8 +64,8 @@ def test_a_cancelled_stage_stops_and_leaves_no_lock(small: Workspace) -> None:
 
 
 def test_a_stage_ends_with_whoever_started_it(small: Workspace) -> None:
-    code = "import sys, pathlib; from pipelines.stages import stage_process; "
-    code += "from pipelines.workspace import places; stage_process.run_stage(places.Workspace(pathlib.Path(sys.argv[1])), 'sleep')"
+    code = "import sys, pathlib; from pipelines.stages.stage_process import run_stage; "
+    code += "from pipelines.workspace.places import Workspace; run_stage(Workspace(pathlib.Path(sys.argv[1])), 'sleep')"
     parent = subprocess.Popen([sys.executable, "-c", code, str(small.root)], stderr=subprocess.DEVNULL)
     wait_until((small.root / "started").exists)
     parent.send_signal(signal.SIGKILL)
@@ -75,11 +75,11 @@ def test_a_stage_ends_with_whoever_started_it(small: Workspace) -> None:
 
 
 def test_a_second_retraining_is_refused_in_one_line(small: Workspace) -> None:
-    with stage_process.only_one(small):
+    with lock.exclusive_workspace(small):
         refused = pytest.raises(lock.WorkspaceBusy, match=rf"process {os.getpid()}, since")
-        with refused, stage_process.only_one(small, patience=0):
+        with refused, lock.exclusive_workspace(small, patience=0):
             pass
-    with stage_process.only_one(small, patience=0):
+    with lock.exclusive_workspace(small, patience=0):
         pass
 
 

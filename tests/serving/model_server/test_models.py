@@ -8,10 +8,11 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_server import servable
+from serving.model_server import servable, warmup
 from serving.model_server.models import Loading, Models
 from serving.model_server.status import StatusError
 from serving.model_server.versions import State
+from serving.model_server.warmup import warm_up
 
 
 class Gate:
@@ -29,7 +30,9 @@ class Gate:
         self.attempts.append(number)
         if number in self.held:
             assert self.held[number].wait(20)
-        return servable.load(name, number, folder, config_pb2.ConfigProto())
+        loaded = servable.load(name, number, folder, config_pb2.ConfigProto())
+        warm_up(loaded, folder)
+        return loaded
 
 
 class Served:
@@ -327,7 +330,7 @@ def test_warm_up_requests_run_before_a_version_serves(served):
     served.models.reload(served.config())
     served.add(2)
     (served.folder / "2" / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(served.folder / "2" / servable.WARMUP_FILE)) as writer:
+    with tf.io.TFRecordWriter(str(served.folder / "2" / warmup.WARMUP_FILE)) as writer:
         writer.write(entry.SerializeToString())
     served.models.poll()
 

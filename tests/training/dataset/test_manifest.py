@@ -9,15 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.dataset.manifest import (
-    SCHEMA,
-    assign_splits,
-    hash_to_unit,
-    manifest_writer,
-    read_manifest,
-    scene_of,
-    write_manifest,
-)
+from training.dataset.draws import hash_to_unit
+from training.dataset.manifest import SCHEMA, manifest_writer, read_manifest, write_manifest
+from training.dataset.splits import assign_splits, scene_of
 from training.stage.errors import BadInput
 from training.stage.params import Split
 

@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.calibration import calibration_curve
 
+from training.decision.decision import Decision, platt
 from training.decision.log_ratio import Cohort, Judging, log_ratios, own_copies, with_pivot
 from training.evaluation.calibrate import (
     SLOPE_MIN,
-    Decision,
     calibrate,
     fit_platt,
-    platt,
     reliability,
     set_thresholds,
     threshold_intervals,

@@ -7,8 +7,8 @@ from PIL import Image
 
 from photoproof.errors import InvalidImage
 from pipelines.commands.explain import explain as command
+from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort, Judging
-from training.evaluation.calibrate import Decision
 from training.evaluation.explain import Judge, explain, read_judge
 from training.evaluation.pairs import compare
 from training.model.autoencoder import Autoencoder

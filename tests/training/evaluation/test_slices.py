@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from training.decision.decision import Decision
 from training.decision.log_ratio import Judging
-from training.evaluation.calibrate import Decision
 from training.evaluation.pairs import Pairs
 from training.evaluation.slices import LEAST, cuts, slice_figures
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.fitting import validation_look
-from training.fitting.batches import read_splits
+from training.fitting.catalogue import read_splits
 from training.model.autoencoder import load
 
 

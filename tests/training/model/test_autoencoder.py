@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from training.model.autoencoder import Autoencoder, build, fit_fixed, load, save
-from training.model.efficientnet_lite0 import efficientnet_lite0, load_imagenet, package_weights, read_torch_weights
+from training.model.efficientnet_lite0 import efficientnet_lite0, load_imagenet
+from training.model.torch_weights import package_weights, read_torch_weights
 from training.stage.errors import BadInput
 from training.stage.params import Train
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from training.report.page import percent, probability
+from training.report.numbers import percent, probability
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from training.stage.run import hushed
+from training.stage.quiet import hushed
 
 
 def test_while_hushed_native_code_is_silent_and_python_speaks(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 
-from training.dataset.manifest import SCHEMA, assign_splits, read_manifest, write_manifest
+from training.dataset.manifest import SCHEMA, read_manifest, write_manifest
+from training.dataset.splits import assign_splits
 from training.evaluate import chosen_pictures
 from training.evaluation.embedding import embed
 from training.evaluation.metrics import genuine_pairs, identification

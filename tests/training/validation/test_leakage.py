@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.dataset.manifest import SPLITS, splits_of
+from training.dataset.splits import SPLITS, splits_of
 from training.stage.params import Split
 from training.validation.leakage import relations
 from training.validation.near_duplicates import hash_values, near_pairs

@@ -14,6 +14,7 @@ from photoproof.pictures.prepare import Picture, prepare
 from photoproof.retries import Patience, carry_async
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import AsyncTransport, Model
+from photoproof.transport.connect import connect_async
 from photoproof.verdict import Embedding, ServerStatus, Verdict
 
 Pairs = Iterable[tuple[Picture, Picture]] | AsyncIterable[tuple[Picture, Picture]]
@@ -86,7 +87,7 @@ class AsyncVerifier:
 
     async def _carry(self, flow: exchanges.Flow[exchanges.Result]) -> exchanges.Result:
         if self._connected is None:
-            self._connected = self._server.connect_async()
+            self._connected = connect_async(self._server)
         return await carry_async(flow, self._connected, self._patience)
 
     async def _verify_many(self, pairs: Pairs, concurrency: int) -> AsyncIterator[Verdict | PhotoproofError]:

@@ -14,6 +14,7 @@ from photoproof.pictures.prepare import Picture, prepare
 from photoproof.retries import Patience, carry
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import Model
+from photoproof.transport.connect import connect
 from photoproof.verdict import Embedding, ServerStatus, Verdict
 
 
@@ -56,7 +57,7 @@ class Verifier:
         self._server = server_at(server, token, ca, cert, key)
         self._asked = exchanges.Asked(str(self._server), Model(model, version, None if version is not None else label))
         self._patience = Patience(timeout, retries)
-        self._transport = self._server.connect()
+        self._transport = connect(self._server)
 
     def verify(self, original: Picture, photo: Picture) -> Verdict:
         """The verdict on a pair of pictures: paths, bytes, binary files or PIL images. Raises PhotoproofError."""

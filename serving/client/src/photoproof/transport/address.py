@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from photoproof.transport.calls import AsyncTransport, Transport
-
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 443}
 
 
@@ -35,26 +33,6 @@ class Server:
     def is_grpc(self) -> bool:
         """Whether it speaks gRPC; else REST."""
         return self.scheme in ("grpc", "grpcs")
-
-    def connect(self) -> Transport:
-        """A connection, made when it is first used."""
-        if self.is_grpc:
-            from photoproof.transport.grpc_transport import GrpcTransport
-
-            return GrpcTransport(self)
-        from photoproof.transport.rest_transport import RestTransport
-
-        return RestTransport(self)
-
-    def connect_async(self) -> AsyncTransport:
-        """The same for asyncio."""
-        if self.is_grpc:
-            from photoproof.transport.grpc_transport import AsyncGrpcTransport
-
-            return AsyncGrpcTransport(self)
-        from photoproof.transport.rest_transport import AsyncRestTransport
-
-        return AsyncRestTransport(self)
 
 
 def server_at(

@@ -1,0 +1,36 @@
+"""The shadow flow: claims asked of `stable` and of `canary`, side by side."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import PositiveFloat, PositiveInt
+
+from pipelines.deployment.shadow import NoCanary, shadow
+from pipelines.workspace.places import Workspace
+
+
+@flow(name="shadow")
+def shadow_flow(root: Path, sample: PositiveInt = 100, hours: PositiveFloat = 24) -> str:
+    """Ask stable and canary about a sample of the last hours' claims, and report where they differ.
+
+    Args:
+        root: the workspace.
+        sample: claims to ask about, at most.
+        hours: how old they may be.
+    """
+    try:
+        found = shadow(Workspace(root), sample, hours)
+    except NoCanary as error:  # nothing is wrong: a schedule asks every day
+        create_markdown_artifact(str(error), key="shadow", description="stable beside canary")
+        print(f"shadow: {error}", flush=True)
+        return str(error)
+    rows = [
+        f"| {one.photo_id} | {one.claimed_product_id} | {getattr(one.stable, 'outcome', one.stable)} "
+        f"| {getattr(one.canary, 'outcome', one.canary)} |"
+        for one in found.differing
+    ]
+    table = ["| photo | claim | stable | canary |", "|---|---|---|---|", *rows] if rows else []
+    create_markdown_artifact("\n".join([str(found), "", *table]), key="shadow", description="stable beside canary")
+    print(f"shadow: {found}", flush=True)
+    return str(found)
