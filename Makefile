@@ -16,10 +16,13 @@ demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch works
 test: $(STAMP)  ## All tests, in two processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(STAMP)  ## Style and types
+lint: $(STAMP)  ## Style, types, what may import what, and that every import is a declared dependency
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/deptry .
+	@cd serving/client && ../../$(BIN)/deptry .
 
 bench: $(STAMP)  ## What serving costs on this machine: SERVER=grpc://host:8500 (REST=...) measures that one, MODEL=folder
 	@$(BIN)/python -m benchmarks $(if $(SERVER),--server $(SERVER)) $(if $(REST),--rest $(REST)) $(if $(MODEL),--model $(MODEL))
