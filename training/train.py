@@ -22,6 +22,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -240,6 +241,7 @@ def _write(folder: Path, model: Autoencoder, progress: Progress) -> None:
         run = {"run_id": progress.run_id, "experiment": tracking.EXPERIMENT}
         (part / "run.json").write_text(json.dumps(run, indent=2) + "\n")
         (part / "history.json").write_text(json.dumps(progress.history, indent=2) + "\n")
+        pd.DataFrame(progress.history, columns=["epoch", *LOSSES]).to_csv(part / "losses.csv", index=False)
 
 
 def _train(root: Path, params: Params) -> TrainReport:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow as tf
@@ -21,6 +22,7 @@ from training.fitting import losses
 from training.fitting.batches import batches, plan_steps, steps_per_epoch
 from training.fitting.catalogue import Catalogue, catalogue_of, read_splits
 from training.fitting.distributed import strategy_of
+from training.fitting.learner import LOSSES
 from training.fitting.validation_look import Look
 from training.model.autoencoder import load
 from training.stage.errors import BadInput
@@ -93,6 +95,10 @@ def test_training_leaves_an_autoencoder_its_history_and_its_run(trained: Path) -
     assert [one["epoch"] for one in history] == [1, 2, 3, 4]
     assert history[-1]["loss"] < history[0]["loss"]
     assert {"validation_auc_known", "validation_auc_new"} <= history[1].keys()
+    curves = pd.read_csv(trained / "models/autoencoder/losses.csv")
+    assert curves.to_dict("records") == [
+        pytest.approx({name: epoch[name] for name in ("epoch", *LOSSES)}) for epoch in history
+    ]
     assert json.loads((trained / "models/autoencoder/run.json").read_text())["experiment"] == "photoproof"
     assert load(trained / "models/autoencoder").train == TINY
 

@@ -29,7 +29,7 @@ def plain_encoder(root: Path, training: pd.DataFrame, epochs: int, seed: int = 1
     encoder, decoder = _networks(seed)
     try:
         with kept.open("rb") as file, np.load(file) as arrays:
-            encoder.set_weights([arrays[f"arr_{at}"] for at in range(len(arrays.files))])
+            encoder.set_weights([arrays[f"arr_{index}"] for index in range(len(arrays.files))])
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         _train(encoder, decoder, [root / "data" / path for path in rows.path], epochs, seed)
         _keep(encoder, kept)
@@ -76,5 +76,5 @@ def _keep(encoder: keras.Model, path: Path) -> None:
     with part.open("wb") as file:
         np.savez(file, *encoder.get_weights())
     part.replace(path)
-    for old in sorted(path.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+    for old in sorted(path.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
         old.unlink()

@@ -149,8 +149,8 @@ class Evaluate:
     """Share of right products that may be turned down: sets reject_at on the validation pairs."""
     prior_match: Rate = 0.95
     """Share of genuine claims that the team expects in an audit."""
-    temperature: Positive | None = 0.05
-    """T of the log-ratio against the catalogue; null: chosen on the validation pairs."""
+    temperature: Positive = 0.05
+    """T of the log-ratio against the catalogue."""
     cohort_max: CountOrNone = 4096
     """Originals that a claim is judged against, at most; 0 turns the cohort off (plain cosine)."""
     trained_stretch: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.4
