@@ -87,8 +87,8 @@ def test_pictures_measured_on_dask_are_as_measured_here_though_a_worker_is_kille
     on_dask = measure_all(paths, 10_000, Workers(dask=cluster.scheduler_address))
     assert paths.killed
     assert on_dask.equals(measure_all(pictures, 10_000, Workers(processes=1)))
-    assert on_dask["trouble"].to_pylist()[700] == "not a picture"
-    assert on_dask["trouble"].to_pylist()[PICTURES] == "the file is missing"
+    assert on_dask["error"].to_pylist()[700] == "not a picture"
+    assert on_dask["error"].to_pylist()[PICTURES] == "the file is missing"
 
 
 @pytest.mark.slow
@@ -108,13 +108,14 @@ def test_a_worker_with_other_code_in_whichever_folder_is_refused(changed: str | 
     if changed:
         with (tmp_path / "training" / changed).open("a") as file:
             file.write("# another commit's\n")
-    with local_cluster(0) as scheduler, worker_of(tmp_path, scheduler.scheduler_address):
-        with workers.open_pool(Workers(dask=scheduler.scheduler_address)) as pool:
-            if changed is None:
-                assert list(workers.in_order(pool, len, [[b"picture"]])) == [1]
-                return
-            with pytest.raises(BadInput, match=r"another training/, or other packages, .* install the same commit"):
-                list(workers.in_order(pool, len, [[b"picture"]]))
+    refused = pytest.raises(BadInput, match=r"another training/, or other packages, .* install the same commit")
+    with (
+        local_cluster(0) as scheduler,
+        worker_of(tmp_path, scheduler.scheduler_address),
+        refused if changed else contextlib.nullcontext(),
+        workers.open_pool(Workers(dask=scheduler.scheduler_address)) as pool,
+    ):
+        assert list(workers.in_order(pool, len, [[b"picture"]])) == [1]
 
 
 @contextlib.contextmanager
