@@ -45,6 +45,23 @@ from training.stage import tracking
 from training.stage.errors import BadInput
 from training.stage.files import replacing
 from training.stage.params import Evaluate, Params
+from training.stage.places import (
+    ACCEPTED,
+    AUTOENCODER,
+    COHORT_FILE,
+    DATA,
+    DECISION,
+    DECISION_FILE,
+    EVALUATION,
+    GOLDEN_FILE,
+    HEADLINE_FILE,
+    METRICS_FILE,
+    PAIRS_FILE,
+    REPORT_FILE,
+    RUN,
+    SUMMARY_FILE,
+    TABLE_FILE,
+)
 from training.stage.run import run_stage
 
 
@@ -53,7 +70,7 @@ class EvaluateReport:
     """What the stage measured."""
 
     metrics: dict[str, Any]
-    where: str = "reports/evaluation/report.html"
+    where: Path = EVALUATION / REPORT_FILE
 
     def __str__(self) -> str:
         figures = [
@@ -68,12 +85,12 @@ class EvaluateReport:
 def evaluate(root: Path, params: Params) -> EvaluateReport:
     """Evaluate models/autoencoder on the accepted pictures. Raises BadInput where the input is at fault."""
     settings = params.evaluate
-    pictures = assign_splits(read_manifest(root / "reports/validation/accepted.parquet"), params.split)
-    autoencoder = load(root / "models/autoencoder")
+    pictures = assign_splits(read_manifest(root / ACCEPTED), params.split)
+    autoencoder = load(root / AUTOENCODER)
     originals, validation, test = chosen_pictures(pictures, settings.pairs_max)
 
     rows = pd.concat([originals, validation, test])
-    files = [root / "data" / path for path in rows.path]
+    files = [root / DATA / path for path in rows.path]
     vectors = embed(autoencoder.encoder, files, settings.batch, params.workers)
     of_originals, of_validation, of_test = np.split(vectors, np.cumsum([len(originals), len(validation)]))
     in_cohort = cohort_rows(originals, settings.cohort_max)
@@ -92,30 +109,30 @@ def evaluate(root: Path, params: Params) -> EvaluateReport:
     scorer = PairScorer(autoencoder, cohort, decision)
     methods = Methods(autoencoder.train, settings.baseline_epochs)
 
-    with replacing(root / "models/decision") as folder:
-        cohort.write(folder / "cohort.npz")
-        decision.write(folder / "decision.json")
-        golden = choose_golden_pairs(root / "data", tested, of_originals, of_test, decision, settings.golden_pairs)
-        write_golden(folder / "golden.json", golden)
-        _write_json(folder / "headline.json", headline(metrics))
-    with replacing(root / "reports/evaluation") as folder:
-        _write_json(folder / "metrics.json", metrics)
-        _write_json(folder / "summary.json", summary(metrics))
+    with replacing(root / DECISION) as folder:
+        cohort.write(folder / COHORT_FILE)
+        decision.write(folder / DECISION_FILE)
+        golden = choose_golden_pairs(root / DATA, tested, of_originals, of_test, decision, settings.golden_pairs)
+        write_golden(folder / GOLDEN_FILE, golden)
+        _write_json(folder / HEADLINE_FILE, headline(metrics))
+    with replacing(root / EVALUATION) as folder:
+        _write_json(folder / METRICS_FILE, metrics)
+        _write_json(folder / SUMMARY_FILE, summary(metrics))
         write_curves(folder, tested, decision)
         pq.write_table(
             pa.concat_tables([table(pairs, decision) for pairs in (validated, tested)]),
-            folder / "pairs.parquet",
+            folder / PAIRS_FILE,
             compression="zstd",
         )
-        (folder / "table.md").write_text(baseline_table.markdown(metrics, methods))
-        pictures = illustrate(folder, root / "data", scorer, tested, baselines)
+        (folder / TABLE_FILE).write_text(baseline_table.markdown(metrics, methods))
+        pictures = illustrate(folder, root / DATA, scorer, tested, baselines)
         page = render(metrics, decision, methods, pictures, facts(root, decision, cohort))
-        (folder / "report.html").write_text(page)
+        (folder / REPORT_FILE).write_text(page)
     with tracking.run(root, resume=True):
         import mlflow
 
         mlflow.log_metrics(flatten({key: value for key, value in metrics.items() if key != "slices"}))
-        mlflow.log_artifacts(str(root / "reports/evaluation"), "evaluation")
+        mlflow.log_artifacts(str(root / EVALUATION), "evaluation")
     return EvaluateReport(metrics)
 
 
@@ -148,7 +165,7 @@ def baselines_of(
     root: Path, training: pd.DataFrame, photos: pd.DataFrame, originals: pd.DataFrame, params: Params
 ) -> dict[str, Floats]:
     """Score matrices [P, J] of what the model has to beat, by name; the data frames are manifest rows."""
-    of_photos, of_originals = ([root / "data" / path for path in rows.path] for rows in (photos, originals))
+    of_photos, of_originals = ([root / DATA / path for path in rows.path] for rows in (photos, originals))
     scores = baseline_scores(read_features(of_photos), read_features(of_originals))
     epochs = params.evaluate.baseline_epochs
     if epochs > 0:
@@ -232,7 +249,7 @@ def summary(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def facts(root: Path, decision: Decision, cohort: Cohort) -> dict[str, str]:
     """What a reader needs to know which model and data the page is about."""
-    run = json.loads((root / "models/autoencoder/run.json").read_text())
+    run = json.loads((root / RUN).read_text())
     return {
         "data version": decision.data_version or "none: there is no data.dvc",
         "MLflow run": run["run_id"],

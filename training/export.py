@@ -27,6 +27,15 @@ from training.saved_model.graph import VerdictGraph
 from training.stage.errors import BadInput
 from training.stage.files import replacing
 from training.stage.params import Params
+from training.stage.places import (
+    AUTOENCODER,
+    COHORT_FILE,
+    DECISION,
+    DECISION_FILE,
+    GOLDEN_FILE,
+    HEADLINE_FILE,
+    SAVED_MODEL,
+)
 from training.stage.quiet import hushed
 from training.stage.run import run_stage
 
@@ -49,7 +58,7 @@ class ExportReport:
     golden_pairs: int
     difference: float
     """The largest of a golden pair's score and the one that evaluation measured."""
-    where: str = "models/saved_model"
+    where: Path = SAVED_MODEL
 
     def __str__(self) -> str:
         return (
@@ -60,19 +69,18 @@ class ExportReport:
 
 def export(root: Path, params: Params) -> ExportReport:
     """Write models/saved_model. Raises BadInput where a part is missing, NotReproduced where a proof fails."""
-    decision_folder = root / "models/decision"
-    encoder = load(root / "models/autoencoder").encoder
+    encoder = load(root / AUTOENCODER).encoder
     try:
-        cohort = Cohort.read(decision_folder / "cohort.npz")
-        decision = Decision.read(decision_folder / "decision.json")
-        headline = json.loads((decision_folder / "headline.json").read_text())
+        cohort = Cohort.read(root / DECISION / COHORT_FILE)
+        decision = Decision.read(root / DECISION / DECISION_FILE)
+        headline = json.loads((root / DECISION / HEADLINE_FILE).read_text())
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} not found: run `dvc repro evaluate` first") from None
-    golden = read_golden(decision_folder / "golden.json")
+    golden = read_golden(root / DECISION / GOLDEN_FILE)
     image_size, latent_size = int(encoder.input_shape[1]), int(encoder.output_shape[-1])
     if cohort.embeddings.shape[1:] != (latent_size,):
         raise BadInput(
-            f"models/decision/cohort.npz is of embeddings of {cohort.embeddings.shape[-1]} numbers, the encoder gives "
+            f"{DECISION / COHORT_FILE} is of embeddings of {cohort.embeddings.shape[-1]} numbers, the encoder gives "
             f"{latent_size}: run `dvc repro evaluate` again"
         )
     model_id = digest(encoder, cohort, decision, params)
@@ -87,7 +95,7 @@ def export(root: Path, params: Params) -> ExportReport:
         "params": dataclasses.asdict(params),
         "metrics": headline,
     }
-    with replacing(root / "models/saved_model") as folder:
+    with replacing(root / SAVED_MODEL) as folder:
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
         write_assets(folder, facts, golden, latent_size)
         difference = prove(folder, golden)

@@ -16,6 +16,7 @@ from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort, Floats, log_ratios
 from training.model.autoencoder import Autoencoder, load
 from training.stage.errors import BadInput
+from training.stage.places import AUTOENCODER, COHORT_FILE, DECISION, DECISION_FILE
 
 ACROSS = 10
 """Places of the patch across the photo, and down."""
@@ -78,15 +79,15 @@ def read_pair_scorer(root: Path) -> PairScorer:
 
     Raises BadInput where one is missing, or they don't belong together.
     """
-    folder = root / "models/decision"
-    autoencoder = load(root / "models/autoencoder")
+    folder = root / DECISION
+    autoencoder = load(root / AUTOENCODER)
     try:
-        decision = Decision.read(folder / "decision.json")
-        cohort = Cohort.read(folder / "cohort.npz")
+        decision = Decision.read(folder / DECISION_FILE)
+        cohort = Cohort.read(folder / COHORT_FILE)
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} not found: run `dvc repro evaluate`") from None
     if len(cohort.embeddings) and cohort.embeddings.shape[1] != autoencoder.encoder.output_shape[-1]:
-        raise BadInput(f"{folder} belongs to another model than models/autoencoder: run `dvc repro evaluate`")
+        raise BadInput(f"{folder} belongs to another model than {AUTOENCODER}: run `dvc repro evaluate`")
     return PairScorer(autoencoder, cohort, decision)
 
 

@@ -129,9 +129,9 @@ class Train:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Of the steps' arithmetic: "float32" or "mixed_bfloat16"; what is saved computes in float32."""
     validate_every: CountOrNone = 7
-    """Epochs between looks at the validation split; 0: only one, at the end."""
+    """Epochs between measurements on the validation split; 0: only one, at the end."""
     patience: CountOrNone = 0
-    """Looks without a better mean of validation AUCs after which training ends; the best look's weights are kept.
+    """Measurements without a better mean of validation AUCs after which training ends; the best one's weights are kept.
     0: all epochs, and the last weights."""
     checkpoint_every: Count = 60
     """Seconds between checkpoints."""
