@@ -10,11 +10,11 @@ from PIL import Image
 from pipelines.demo.drawing.products import PRODUCTS
 from pipelines.demo.drawing.shapes import draw
 from training.decision.decision import Decision
-from training.decision.log_ratio import Cohort, Judging
+from training.decision.log_ratio import Cohort, LogRatio
 from training.fitting.camera import Camera, photograph
 from training.model.autoencoder import build
-from training.saved_model.assets import write_warmup
-from training.saved_model.graph import build_graph
+from training.saved_model.assets import write_assets
+from training.saved_model.graph import VerdictGraph
 from training.stage.params import Params
 
 PICTURE_SIDE = 348  # as the Grocery Store Dataset's
@@ -23,7 +23,7 @@ COHORT = 65
 DECISION = Decision(
     slope=2.0,
     intercept=3.0,
-    judging=Judging(temperature=0.05, own_copy_cosine=0.95),
+    formula=LogRatio(temperature=0.05, own_copy_cosine=0.95),
     prior_match=0.95,
     accept_at=0.9,
     reject_at=0.5,
@@ -42,10 +42,10 @@ def export_model(folder: Path, params: Params, model_id: str = "benchmark") -> P
     cohort = np.random.default_rng(1).normal(size=(COHORT, latent_size)).astype(np.float32)
     cohort /= np.linalg.norm(cohort, axis=1, keepdims=True)
     against = Cohort(cohort, np.ones(COHORT, bool), np.arange(COHORT).astype(str))
-    module = build_graph(encoder, against, DECISION, model_id, params.train.image_size, params.export.max_pixels)
+    image_size = params.train.image_size
+    module = VerdictGraph(encoder, against, DECISION, model_id, image_size, params.export.max_pixels)
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
-    (folder / "assets.extra").mkdir()
-    write_warmup(folder / "assets.extra/tf_serving_warmup_requests", {"pairs": []}, latent_size)
+    write_assets(folder, {"model_id": model_id, "image_size": image_size}, [], latent_size)
     return folder
 
 

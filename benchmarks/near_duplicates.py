@@ -98,7 +98,7 @@ def _copies(folder: Path, photos: list[dict]) -> dict[str, np.ndarray]:
 
 def _hash(path: Path) -> str:
     measured = measure(path, MAX_PIXELS)
-    assert measured.perceptual_hash, f"{path}: {measured.trouble}"
+    assert measured.perceptual_hash, f"{path}: {measured.error}"
     return measured.perceptual_hash
 
 

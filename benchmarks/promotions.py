@@ -30,7 +30,7 @@ from pipelines.registry import register, versions
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
 from pipelines.workspace.processes import ending_with_us
-from training.saved_model import loading
+from training.saved_model import assets, loading
 from training.stage import tracking
 from training.stage.params import Params
 
@@ -134,9 +134,7 @@ def _register(workspace: Workspace, model: Path, pairs: Pairs) -> int:
         | {name: float(scores[name][row]) for name in ("similarity", "distance", "probability")}
         for row, (original, photo) in enumerate(pairs)
     ]
-    extra = model / "assets.extra"
-    (extra / "golden.json").write_text(json.dumps({"pairs": golden}))
-    (extra / "model.json").write_text(json.dumps({"model_id": model.name}))
+    assets.write_golden(model / assets.GOLDEN, golden)
     folder = workspace.models / "saved_model"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(model, folder)

@@ -28,7 +28,7 @@ from pipelines.stages.cancelling import _cancelled, finish_cancelled
 from pipelines.workspace import lock
 from pipelines.workspace.params import check_params
 from pipelines.workspace.places import Workspace
-from training.validation import drift
+from training.stage.places import REFERENCE
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def commit_data(workspace: Workspace, data: versioning.DataVersion) -> None:
 @task
 def commit_run(workspace: Workspace) -> None:
     """Commit what the model was made of."""
-    versioning.commit(workspace, ["dvc.lock", "params.yaml", str(drift.REFERENCE)], "Retrain: stages as run")
+    versioning.commit(workspace, ["dvc.lock", "params.yaml", str(REFERENCE)], "Retrain: stages as run")
 
 
 @task(retries=2, retry_delay_seconds=5)

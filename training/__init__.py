@@ -3,7 +3,7 @@
 import sys
 
 # Python sets this argv[0] while it locates the module of `python -m training.STAGE`: the last moment
-# before that module's own imports load TensorFlow. run_stage lets stderr go on.
+# before that module's own imports load TensorFlow. run_stage lets stderr go on. hush() minds a -v.
 if sys.argv[0] == "-m":
     from training.stage.quiet import hush
 

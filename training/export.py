@@ -6,7 +6,6 @@ Pictures are decoded inside the graph; thresholds, calibration and cohort are pa
 warm-up requests, the golden pairs, and model.json with the facts that travel with the model.
 """
 
-import base64
 import dataclasses
 import hashlib
 import json
@@ -22,12 +21,21 @@ from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort
 from training.model.autoencoder import load
 from training.saved_model import loading
-from training.saved_model.assets import write_warmup
-from training.saved_model.golden import TOLERANCE, deviation
-from training.saved_model.graph import build_graph
+from training.saved_model.assets import golden_pictures, read_golden, write_assets
+from training.saved_model.golden import TOLERANCE, golden_difference
+from training.saved_model.graph import VerdictGraph
 from training.stage.errors import BadInput
 from training.stage.files import replacing
 from training.stage.params import Params
+from training.stage.places import (
+    AUTOENCODER,
+    COHORT_FILE,
+    DECISION,
+    DECISION_FILE,
+    GOLDEN_FILE,
+    HEADLINE_FILE,
+    SAVED_MODEL,
+)
 from training.stage.quiet import hushed
 from training.stage.run import run_stage
 
@@ -48,35 +56,35 @@ class ExportReport:
     model_id: str
     latent_size: int
     golden_pairs: int
-    deviation: float
-    where: str = "models/saved_model"
+    difference: float
+    """The largest of a golden pair's score and the one that evaluation measured."""
+    where: Path = SAVED_MODEL
 
     def __str__(self) -> str:
         return (
             f"model {self.model_id}, latent of {self.latent_size}, {self.golden_pairs} golden pairs "
-            f"within {self.deviation:.0e}"
+            f"within {self.difference:.0e}"
         )
 
 
 def export(root: Path, params: Params) -> ExportReport:
     """Write models/saved_model. Raises BadInput where a part is missing, NotReproduced where a proof fails."""
-    decision_folder = root / "models/decision"
-    encoder = load(root / "models/autoencoder").encoder
+    encoder = load(root / AUTOENCODER).encoder
     try:
-        cohort = Cohort.read(decision_folder / "cohort.npz")
-        decision = Decision.read(decision_folder / "decision.json")
-        golden = json.loads((decision_folder / "golden.json").read_text())
-        headline = json.loads((decision_folder / "headline.json").read_text())
+        cohort = Cohort.read(root / DECISION / COHORT_FILE)
+        decision = Decision.read(root / DECISION / DECISION_FILE)
+        headline = json.loads((root / DECISION / HEADLINE_FILE).read_text())
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} not found: run `dvc repro evaluate` first") from None
+    golden = read_golden(root / DECISION / GOLDEN_FILE)
     image_size, latent_size = int(encoder.input_shape[1]), int(encoder.output_shape[-1])
     if cohort.embeddings.shape[1:] != (latent_size,):
         raise BadInput(
-            f"models/decision/cohort.npz is of embeddings of {cohort.embeddings.shape[-1]} numbers, the encoder gives "
+            f"{DECISION / COHORT_FILE} is of embeddings of {cohort.embeddings.shape[-1]} numbers, the encoder gives "
             f"{latent_size}: run `dvc repro evaluate` again"
         )
     model_id = digest(encoder, cohort, decision, params)
-    module = build_graph(encoder, cohort, decision, model_id, image_size, params.export.max_pixels)
+    module = VerdictGraph(encoder, cohort, decision, model_id, image_size, params.export.max_pixels)
     facts = {
         "model_id": model_id,
         "latent_size": latent_size,
@@ -87,29 +95,25 @@ def export(root: Path, params: Params) -> ExportReport:
         "params": dataclasses.asdict(params),
         "metrics": headline,
     }
-    with replacing(root / "models/saved_model") as folder:
+    with replacing(root / SAVED_MODEL) as folder:
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
-        extra = folder / "assets.extra"
-        extra.mkdir()
-        (extra / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
-        (extra / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
-        write_warmup(extra / "tf_serving_warmup_requests", golden, latent_size)
-        deviates = prove(folder, golden)
-    return ExportReport(model_id, latent_size, len(golden["pairs"]), deviates)
+        write_assets(folder, facts, golden, latent_size)
+        difference = prove(folder, golden)
+    return ExportReport(model_id, latent_size, len(golden), difference)
 
 
 def digest(encoder: keras.Model, cohort: Cohort, decision: Decision, params: Params) -> str:
     """The model_id: 16 hex digits of a SHA-256 of weights, cohort, calibration, and the params that shape a model."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for array in [*encoder.get_weights(), cohort.embeddings, cohort.trained]:
-        found.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        sha256.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     stages = {name: dataclasses.asdict(getattr(params, name)) for name in ("split", "train", "evaluate", "export")}
-    found.update(json.dumps([dataclasses.asdict(decision), stages], sort_keys=True).encode())
-    return found.hexdigest()[:16]
+    sha256.update(json.dumps([dataclasses.asdict(decision), stages], sort_keys=True).encode())
+    return sha256.hexdigest()[:16]
 
 
-def prove(folder: Path, golden: dict[str, Any]) -> float:
-    """Load the SavedModel as TensorFlow Serving does and hold it to its promises; the golden pairs' deviation.
+def prove(folder: Path, golden: list[dict[str, Any]]) -> float:
+    """Load the SavedModel as TensorFlow Serving does and hold it to its promises; returns the `golden_difference`.
 
     Raises NotReproduced where a golden score is not what evaluation measured, where broken pictures spoil others
     in their batch, or where weights lie in the graph as constants.
@@ -118,26 +122,26 @@ def prove(folder: Path, golden: dict[str, Any]) -> float:
     if graph_bytes > GRAPH_MAX:
         raise NotReproduced(f"saved_model.pb is {graph_bytes:,} bytes: weights became constants of the graph")
     with loading.load(folder) as model:
-        deviates = deviation(model, golden)
-        if not deviates <= TOLERANCE:
+        difference = golden_difference(model, golden)
+        if not difference <= TOLERANCE:
             raise NotReproduced(
-                f"the exported graph's scores of the golden pairs differ by {deviates:.2g} from what evaluation "
+                f"the exported graph's scores of the golden pairs differ by {difference:.2g} from what evaluation "
                 f"measured, more than {TOLERANCE:g}: run evaluate again, and see that export.max_pixels lets the "
                 "pictures in"
             )
-        if golden["pairs"]:
+        if golden:
             with hushed():
-                _prove_isolation(model, base64.b64decode(golden["pairs"][0]["photo_bytes"]))
-    return deviates
+                _prove_isolation(model, golden_pictures(golden[0])[1])
+    return difference
 
 
 def _prove_isolation(model: loading.LoadedModel, good: bytes) -> None:
-    broken = [b"", good[: len(good) // 2][:200], b"no picture", good[:30] + bytes(200)]
+    broken = [b"", good[: len(good) // 2][:200], b"not a picture", good[:30] + bytes(200)]
     alone = model.run("encode", {"image_bytes": np.array([good], object)})
     mixed = model.run("encode", {"image_bytes": np.array([*broken, good, *broken], object)})
-    others = np.delete(mixed["decoded"], len(broken))
+    others_decoded = np.delete(mixed["decoded"], len(broken))
     same = np.abs(mixed["embedding"][len(broken)] - alone["embedding"][0]).max() <= TOLERANCE
-    if others.any() or not mixed["decoded"][len(broken)] or not same:
+    if others_decoded.any() or not mixed["decoded"][len(broken)] or not same:
         raise NotReproduced("broken pictures in a batch change what the exported graph says of a good one")
 
 

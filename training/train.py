@@ -4,9 +4,9 @@
 
 Each step shows some products, each by its original and a few photos, as a camera would see them. The decoder
 draws the product's original from every latent; every photo is classified among all originals; the step's
-pictures of one product attract each other. A run that is stopped goes on from its last checkpoint.
+pictures of one product attract each other. A run that was stopped resumes at its last checkpoint.
 
-Several machines: set TF_CONFIG in each. The first keeps what comes of it; the others only compute.
+Several machines: set TF_CONFIG in each. The first keeps the results; the others only compute.
 """
 
 import json
@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -29,25 +29,26 @@ from training.fitting import batches, checkpoints, distributed, losses, sheets
 from training.fitting import catalogue as catalogues
 from training.fitting.catalogue import Catalogue
 from training.fitting.learner import LOSSES, Learner, new_learner, step_function
-from training.fitting.validation_look import Look, impatient, looks_since_best
+from training.fitting.validation_sample import ValidationSample, measurements_since_best, out_of_patience
 from training.model import autoencoder
 from training.model.autoencoder import Autoencoder
-from training.stage import fingerprints, tracking
+from training.stage import tracking
 from training.stage.errors import BadInput
 from training.stage.files import replacing
-from training.stage.fingerprints import code_of
+from training.stage.fingerprints import code_of, key_of
 from training.stage.params import Params, Train
+from training.stage.places import AUTOENCODER, CHECKPOINTS, HISTORY, LOSS_CURVES, RUN
 from training.stage.run import run_stage
 
-OUT = Path("models/autoencoder")
 _CODE = ("train.py", "fitting", "model", "dataset/manifest.py")
 _CHECK_AFTER = 0.1
-"""Share of the steps before which latents may be alike: they begin so."""
+"""Share of the steps before which latents may be alike, as they are at the start."""
 _MOST_FITTED = 2048
+"""Pictures that the fixed part's principal components are fitted to."""
 
 
 class TrainingFailed(RuntimeError):
-    """Training went wrong in a way that more steps won't mend; the message says what to turn."""
+    """Training failed in a way that more steps won't mend; the message says which params to change."""
 
     exit_code = 1
 
@@ -61,7 +62,7 @@ class TrainReport:
     epochs: int
     pictures_per_second: float
     run_id: str
-    where: Path = OUT
+    where: Path = AUTOENCODER
 
     def __str__(self) -> str:
         speed = f", {self.pictures_per_second:.0f} pictures/s" if self.pictures_per_second else ""
@@ -70,7 +71,7 @@ class TrainReport:
 
 @dataclass
 class Progress:
-    """How far a run has come; travels with its checkpoints."""
+    """How far a run has come; kept with its checkpoints."""
 
     step: int = 0
     run_id: str | None = None
@@ -96,32 +97,32 @@ def train(root: Path, params: Params) -> TrainReport:
     steps = per_epoch * settings.epochs
     with strategy.scope():
         learner = new_learner(settings, known.count, steps)
-    folder = root / ".photoproof/checkpoints" / _key(root, params, rows)
+    folder = root / CHECKPOINTS / _key(params, rows)
     chief = distributed.is_chief(strategy)
     facts = checkpoints.restore(folder, learner.variables) if chief else None
     progress = Progress(facts["step"], facts["run_id"], facts["history"]) if facts else Progress()
     plan = batches.plan_steps(known, settings, steps * replicas)
-    look = Look(root, rows, learner.model, settings)
+    sample = ValidationSample(root, rows, learner.model, settings)
 
-    kept = tracking.run(root, resume=progress.run_id is not None, run_id=progress.run_id) if chief else nullcontext("")
-    with kept as run_id:
+    run = tracking.run(root, resume=progress.run_id is not None, run_id=progress.run_id) if chief else nullcontext("")
+    with run as run_id:
         progress.run_id = run_id
         if chief and facts is None:
             import mlflow
 
-            autoencoder.fit_fixed(learner.model, _some_pictures(known, settings))
+            autoencoder.fit_fixed(learner.model, _sample_pictures(known, settings))
             mlflow.log_params(tracking.flat(params))
-            _log_sheet("augmentation.png", lambda path: _augmentation_sheet(known, settings, plan, path))
+            _log_picture("augmentation.png", lambda path: _write_augmentation(known, settings, plan, path))
         progress.step = int(distributed.from_chief(strategy, progress.step))
-        distributed.agree(strategy, learner.variables)
-        speed = _run_steps(learner, progress, known, settings, plan, per_epoch, folder, look, strategy)
+        distributed.share_variables(strategy, learner.variables)
+        speed = _run_steps(learner, progress, known, settings, plan, per_epoch, folder, sample, strategy)
         if chief:
             if settings.patience:
                 checkpoints.restore(folder, learner.model_variables, "best")
-            _log_sheet("losses.png", lambda path: sheets.loss_curves(progress.history, path))
-            _log_sheet("reconstructions.png", look.reconstructions)
-            _write(root / OUT, learner.model, progress)
-        distributed.from_chief(strategy, 0)  # the others end when all is written
+            _log_picture("losses.png", lambda path: sheets.write_loss_curves(progress.history, path))
+            _log_picture("reconstructions.png", sample.write_reconstructions)
+            _write(root / AUTOENCODER, learner.model, progress)
+        distributed.from_chief(strategy, 0)  # the others end when everything is written
     return TrainReport(known.photos, known.count, settings.epochs, speed, run_id)
 
 
@@ -133,19 +134,19 @@ def _run_steps(
     plan: np.ndarray,
     per_epoch: int,
     folder: Path,
-    look: Look,
+    sample: ValidationSample,
     strategy: tf.distribute.Strategy,
 ) -> float:
-    """Take the steps that are left; returns pictures per second."""
+    """Run the remaining steps; pictures per second."""
     import mlflow
 
     replicas, chief = strategy.num_replicas_in_sync, distributed.is_chief(strategy)
     steps, size = len(plan) // replicas, plan.shape[1] * replicas
-    if distributed.from_chief(strategy, progress.step >= steps or impatient(progress.history, settings.patience)):
+    if distributed.from_chief(strategy, progress.step >= steps or out_of_patience(progress.history, settings.patience)):
         return 0.0
     step_once = step_function(learner, catalogue, settings, strategy)
-    rest = batches.batches(catalogue, settings, plan, progress.step * replicas, replicas)
-    seen = strategy.experimental_distribute_dataset(rest)  # cuts each batch into the replicas' own steps
+    remaining = batches.batches(catalogue, settings, plan, progress.step * replicas, replicas)
+    distributed_batches = strategy.experimental_distribute_dataset(remaining)  # cut into the replicas' own steps
     started = saved = epoch_started = time.monotonic()
     first = progress.step
     pause = 0.2 if sys.stderr.isatty() else 15.0
@@ -153,7 +154,7 @@ def _run_steps(
         total=steps, initial=first, desc="train", unit="step", file=sys.stderr, mininterval=pause, maxinterval=60
     )
     with bar:
-        for pictures, products in seen:
+        for pictures, products in distributed_batches:
             step_once(pictures, products)
             progress.step += 1
             bar.update()
@@ -166,13 +167,13 @@ def _run_steps(
             _check(means["loss"], learner, progress, steps)
             if ends_epoch:
                 epoch = progress.step // per_epoch
-                looks = epoch % (settings.validate_every or steps) == 0 or progress.step == steps
-                measured = means | look.aucs() if looks and chief else means
+                validates = epoch % (settings.validate_every or steps) == 0 or progress.step == steps
+                measured = means | sample.measure_aucs() if validates and chief else means
                 progress.history.append({"epoch": epoch, **measured})
-                if looks and settings.patience:
-                    if chief and looks_since_best(progress.history) == 0:
+                if validates and settings.patience:
+                    if chief and measurements_since_best(progress.history) == 0:
                         checkpoints.save(folder, progress.step, learner.model_variables, {}, "best")
-                    stop = bool(distributed.from_chief(strategy, impatient(progress.history, settings.patience)))
+                    stop = bool(distributed.from_chief(strategy, out_of_patience(progress.history, settings.patience)))
                 now = time.monotonic()
                 rate = per_epoch * size / (now - epoch_started)
                 epoch_started = now
@@ -190,11 +191,12 @@ def _run_steps(
     return (progress.step - first) * size / (time.monotonic() - started)
 
 
-def _some_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray]:
-    """At most _MOST_FITTED of the training pictures, in batches as the encoder takes them."""
+def _sample_pictures(catalogue: Catalogue, settings: Train) -> Iterator[np.ndarray]:
+    """At most _MOST_FITTED of the training pictures, in batches: float32 [n, S, S, 3] in [0, 1]."""
     chosen = np.random.default_rng(settings.seed).permutation(len(catalogue.paths))[:_MOST_FITTED]
-    for at in range(0, len(chosen), 64):
-        pictures = catalogues.read_all(tuple(catalogue.paths[one] for one in chosen[at : at + 64]), settings.image_size)
+    for start in range(0, len(chosen), 64):
+        paths = tuple(catalogue.paths[number] for number in chosen[start : start + 64])
+        pictures = catalogues.read_all(paths, settings.image_size)
         yield pictures.numpy().astype(np.float32) / 255.0
 
 
@@ -206,40 +208,41 @@ def _means(learner: Learner) -> dict[str, float]:
 def _check(loss: float, learner: Learner, progress: Progress, steps: int) -> None:
     latents = learner.bank.numpy()[learner.seen.numpy()]
     lowest = min((epoch["loss"] for epoch in progress.history), default=loss)
-    wrong = losses.what_is_wrong(loss, latents if progress.step >= _CHECK_AFTER * steps else latents[:0], lowest)
-    if wrong:
+    failure = losses.describe_failure(loss, latents if progress.step >= _CHECK_AFTER * steps else latents[:0], lowest)
+    if failure:
         raise TrainingFailed(
-            f"{wrong} at step {progress.step} of {steps}: the last good checkpoint is kept; "
+            f"{failure} at step {progress.step} of {steps}: the last good checkpoint is kept; "
             "lower train.backbone_rate and train.head_rate in params.yaml"
         )
 
 
-def _augmentation_sheet(catalogue: Catalogue, settings: Train, plan: np.ndarray, path: Path) -> None:
+def _write_augmentation(catalogue: Catalogue, settings: Train, plan: np.ndarray, path: Path) -> None:
     in_step, size = batches.step_size(catalogue, settings)
     pictures, _ = next(iter(batches.batches(catalogue, settings, plan[:1], 0)))
     per_product = pictures.numpy()[in_step:].reshape(in_step, size // in_step - 1, *pictures.shape[1:])
-    sheets.contact_sheet([pictures.numpy()[:in_step], *per_product.swapaxes(0, 1)], path)
+    sheets.write_picture_grid([pictures.numpy()[:in_step], *per_product.swapaxes(0, 1)], path)
 
 
-def _log_sheet(name: str, draw: Callable[[Path], None]) -> None:
+def _log_picture(name: str, write: Callable[[Path], None]) -> None:
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:
-        draw(Path(folder) / name)
+        write(Path(folder) / name)
         mlflow.log_artifact(str(Path(folder) / name), "pictures")
 
 
-def _key(root: Path, params: Params, rows: Any) -> str:
+def _key(params: Params, rows: pd.DataFrame) -> str:
     pictures = rows[["picture_id", "product_id", "role", "split", "known", "sha256", "path"]].to_json(orient="values")
-    return fingerprints.key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code_of(_CODE))
+    return key_of(pictures, asdict(params.train), tf.__version__, keras.__version__, *code_of(_CODE))
 
 
 def _write(folder: Path, model: Autoencoder, progress: Progress) -> None:
     with replacing(folder) as part:
         autoencoder.save(model, part)
         run = {"run_id": progress.run_id, "experiment": tracking.EXPERIMENT}
-        (part / "run.json").write_text(json.dumps(run, indent=2) + "\n")
-        (part / "history.json").write_text(json.dumps(progress.history, indent=2) + "\n")
+        (part / RUN.name).write_text(json.dumps(run, indent=2) + "\n")
+        (part / HISTORY.name).write_text(json.dumps(progress.history, indent=2) + "\n")
+        pd.DataFrame(progress.history, columns=["epoch", *LOSSES]).to_csv(part / LOSS_CURVES.name, index=False)
 
 
 def _train(root: Path, params: Params) -> TrainReport:

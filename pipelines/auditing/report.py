@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import sqlalchemy as sa
 from PIL import Image
@@ -29,6 +28,7 @@ from pipelines.workspace.params import Audit, read_application_params
 from pipelines.workspace.places import Workspace
 from training.report import figures
 from training.stage.errors import BadInput
+from training.stage.pages import render_page
 from training.stage.params import Evaluate, read_params
 
 OUTCOMES = ("match", "mismatch", "review", "identical", "refused", "not audited")
@@ -155,12 +155,15 @@ def write_report(engine: Engine, found: Findings, folder: Path, shown: int, conf
             )
             if total
         ]
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    text = render_page(
+        Path(__file__).with_name("audit.html.jinja"),
+        found=found,
+        outcomes=OUTCOMES,
+        sheets=sheets,
+        limit=limit,
+        confidence=confidence,
+        pct=_percent,
     )
-    page = environment.get_template("audit.html.jinja")
-    text = page.render(found=found, outcomes=OUTCOMES, sheets=sheets, limit=limit, confidence=confidence, pct=_percent)
     for name, content in (("audit.json", as_json(found) + "\n"), ("index.html", text)):
         part = folder / f"{name}.part"
         part.write_text(content, encoding="utf-8")

@@ -1,6 +1,5 @@
 """What a version must reach: floors, golden pairs, and figures against the champion."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,11 +30,11 @@ def floors(tags: Mapping[str, str], limits: Candidate) -> tuple[list[Rule], list
 def golden(saved_model_folder: Path) -> Rule:
     """That the SavedModel, as MLflow has it, reproduces the scores that evaluation measured."""
     from training.saved_model import loading
-    from training.saved_model.golden import TOLERANCE, deviation
+    from training.saved_model.golden import TOLERANCE, golden_difference
 
-    wanted = json.loads((saved_model_folder / "assets.extra" / "golden.json").read_text())
     with loading.load(saved_model_folder) as model:
-        return at_most("deviation of the golden pairs", deviation(model, wanted), TOLERANCE)
+        difference = golden_difference(model, assets.golden_pairs(saved_model_folder))
+        return at_most("difference of the golden pairs", difference, TOLERANCE)
 
 
 def beside(
@@ -53,7 +52,7 @@ def beside(
         found = artifacts.download_part(workspace, number, artifacts.EVIDENCE, folder / name)
         models.append(model)
         kept.append(found and evidence.read(found, assets.read_facts(model)))
-    pictures = assets.golden_pictures(models[0])
+    pictures = assets.golden_photos(models[0])
     rules = [
         at_most(
             "encoding, times as long as the champion's", slowdown(models[0], models[1], pictures), limits.max_slowdown

@@ -12,7 +12,7 @@ from training.stage.quiet import hushed
 
 if TYPE_CHECKING:
     from training.evaluation.explain import Explanation
-    from training.report.explanation_figure import Row
+    from training.report.explanation_figure import ExplainedPair
 
 
 def explain(
@@ -32,34 +32,34 @@ def explain(
         import tensorflow as tf
 
         from training.evaluation.explain import explain as find
-        from training.evaluation.explain import read_judge
+        from training.evaluation.explain import read_pair_scorer
         from training.model.images import decode
         from training.report.explanation_figure import explanation_figure
         from training.report.figures import save
         from training.report.numbers import probability
-    judge = read_judge(workspace.root)
-    found = find(judge, *(decode(tf.constant(one), judge.size).numpy() for one in sent))
+    scorer = read_pair_scorer(workspace.root)
+    found = find(scorer, *(decode(tf.constant(one), scorer.size).numpy() for one in sent))
     row = _row(workspace, f"{Path(original).name} ← {Path(photo).name}", found)
-    save(explanation_figure([row], judge.decision), to)
+    save(explanation_figure([row], scorer.decision), to)
     if as_json:
-        limits = {"accept_at": judge.decision.accept_at, "reject_at": judge.decision.reject_at}
+        limits = {"accept_at": scorer.decision.accept_at, "reject_at": scorer.decision.reject_at}
         typer.echo(json.dumps(found.figures() | limits | {"original": original, "photo": photo, "to": str(to)}))
         return
     like = ", ".join(f"{product} {cosine:.2f}" for product, cosine in found.nearest)
     typer.echo(
         f"explain: {found.outcome}, probability {probability(found.probability)} (reject below "
-        f"{probability(judge.decision.reject_at)}, accept from {probability(judge.decision.accept_at)})"
+        f"{probability(scorer.decision.reject_at)}, accept from {probability(scorer.decision.accept_at)})"
         f"{f'; most like {like}' if like else ''} -> {to}"
     )
 
 
-def _row(workspace: Workspace, title: str, found: "Explanation") -> "Row":
+def _row(workspace: Workspace, title: str, found: "Explanation") -> "ExplainedPair":
     """The products that the photo is most like have names and pictures where data/ is there."""
     import tensorflow as tf
 
     from training.dataset.manifest import read_manifest
     from training.model.images import decode
-    from training.report.explanation_figure import Row, label
+    from training.report.explanation_figure import ExplainedPair, label
     from training.report.illustrate import NEAR
 
     manifest, known = workspace.data / "manifest.parquet", {}
@@ -72,4 +72,4 @@ def _row(workspace: Workspace, title: str, found: "Explanation") -> "Row":
         path = workspace.data / path if path else None
         picture = decode(tf.io.read_file(str(path)), NEAR).numpy() if path and path.is_file() else None
         nearest.append((label(name, cosine), picture))
-    return Row(title, found, nearest)
+    return ExplainedPair(title, found, nearest)

@@ -16,9 +16,9 @@ from pipelines.data.difference import Counts, Row, _holds, _rows, compare, summa
 from pipelines.data.object_stores import CACHE, Store
 from pipelines.data.versioning import VersioningFailed
 from pipelines.workspace.places import Workspace
-from training.dataset.manifest import MANIFEST
 from training.stage.errors import BadInput
 from training.stage.files import write_whole
+from training.stage.places import MANIFEST
 
 TAG = "data-"
 """Begins the git tag of a data version; 12 digits of its md5 follow."""

@@ -31,7 +31,8 @@ from photoproof.pictures.prepare import upright
 from pipelines.data.ingest_queries import count, image_bytes, left_out, pictures
 from pipelines.data.quarantine import write_released
 from pipelines.database.engine import snapshot
-from training.dataset.manifest import MANIFEST, manifest_writer
+from training.dataset.manifest import manifest_writer
+from training.stage.places import MANIFEST
 
 FOLDERS = {"original": "originals", "photo": "photos"}
 

@@ -22,7 +22,7 @@ from dvc_objects.fs.local import LocalFileSystem
 
 from pipelines.data.versioning import VersioningFailed
 from pipelines.workspace.places import Workspace
-from training.dataset.manifest import MANIFEST
+from training.stage.places import MANIFEST
 
 CACHE = "cache"
 DELETED_AT_ONCE = 1000

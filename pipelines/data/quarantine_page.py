@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -14,6 +13,7 @@ from pipelines.data.versioning import DataVersion
 from pipelines.database.engine import connect
 from pipelines.workspace.places import Workspace
 from training.dataset.releases import can_release
+from training.stage.pages import render_page
 
 SIDE = 200
 """Pixels of a thumbnail's longer side."""
@@ -30,15 +30,12 @@ def write_page(table: Path, data: Path, folder: Path, data_version: str) -> None
     (part / "thumbnails").mkdir(parents=True)
     shown = [_card(row, data, part) for row in sorted(rows, key=_order)[:SHOWN]]
     reasons = Counter(kind for row in rows for kind in {_kind(one) for one in row["reason"].split("; ")})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("quarantine.html.jinja").render(
-        shown=shown, count=len(rows), reasons=reasons.most_common(), version=data_version[:12]
+    page = render_page(
+        Path(__file__).with_name("quarantine.html.jinja"),
+        shown=shown,
+        count=len(rows),
+        reasons=reasons.most_common(),
+        version=data_version[:12],
     )
     (part / "index.html").write_text(page, encoding="utf-8")
     part.rename(folder)

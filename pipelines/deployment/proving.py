@@ -3,8 +3,6 @@
 The server is the one that `photoproof serve` would choose, so a version that ends the server ends this one alone.
 """
 
-import base64
-import json
 import shutil
 import statistics
 import time
@@ -25,9 +23,9 @@ from pipelines.deployment.models_config import Served, write_config
 from pipelines.registry.versions import MODEL
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
-
-TOLERANCE = 1e-4
-"""Of a golden pair's scores."""
+from training.saved_model.assets import golden_pairs, golden_pictures
+from training.saved_model.golden import TOLERANCE
+from training.stage.errors import BadInput
 
 CALLS = 10
 """Verdicts whose median time is held against the bound."""
@@ -75,7 +73,7 @@ def prove(workspace: Workspace, folder: Path, version: int) -> None:
 
 def check(server: str, folder: Path) -> None:
     """Hold the server that serves `folder` as `stable` to the folder's promises. Raises NotProven."""
-    golden = json.loads((folder / "assets.extra" / "golden.json").read_text())["pairs"]
+    golden = golden_pairs(folder)
     transport = connect(server_at(server))
     try:
         with Verifier(server, timeout=CALL_SECONDS) as verifier:
@@ -84,7 +82,7 @@ def check(server: str, folder: Path) -> None:
             raise NotProven("it is no Photoproof model: " + "; ".join(missing))
         if golden:
             _check_scores(transport, golden)
-            _check_broken_pictures(transport, base64.b64decode(golden[0]["photo_bytes"]))
+            _check_broken_pictures(transport, golden_pictures(golden[0])[1])
             _check_latency(transport, golden[0])
     except (Refused, PhotoproofError) as error:
         raise NotProven(f"it does not answer: {' '.join(str(error).split())[:300]}") from None
@@ -95,11 +93,11 @@ def check(server: str, folder: Path) -> None:
 def golden_pair(folder: Path) -> GoldenPair | None:
     """The first golden pair of a SavedModel that the client sends as it is; None where there is none."""
     try:
-        pairs = json.loads((folder / "assets.extra" / "golden.json").read_text())["pairs"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        pairs = golden_pairs(folder)
+    except BadInput:
         return None
     for pair in pairs:
-        original, photo = (base64.b64decode(pair[name]) for name in ("original_bytes", "photo_bytes"))
+        original, photo = golden_pictures(pair)
         try:
             sent = prepare(original), prepare(photo)
         except InvalidImage:
@@ -149,7 +147,8 @@ def _check_latency(transport: Transport, pair: dict[str, Any]) -> None:
 
 
 def _pictures(pairs: list[dict[str, Any]]) -> dict[str, list[bytes] | np.ndarray]:
-    return {name: [base64.b64decode(one[name]) for one in pairs] for name in ("original_bytes", "photo_bytes")}
+    originals, photos = zip(*map(golden_pictures, pairs), strict=True)
+    return {"original_bytes": list(originals), "photo_bytes": list(photos)}
 
 
 def _predict(transport: Transport, signature: str, inputs: dict[str, list[bytes] | np.ndarray]) -> Any:

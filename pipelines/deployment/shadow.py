@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import sqlalchemy as sa
 
 from photoproof import InvalidImage, ModelNotFound, PhotoproofError, Verdict, Verifier
@@ -18,6 +17,7 @@ from pipelines.database.engine import connect, snapshot
 from pipelines.deployment.addresses import server_to_ask
 from pipelines.workspace.places import Workspace
 from training.dataset.draws import hash_to_unit
+from training.stage.pages import render_page
 
 LABELS = ("stable", "canary")
 
@@ -149,14 +149,19 @@ def write_report(found: Shadow) -> None:
     """Write index.html and shadow.json, each by rename."""
     folder = found.report.parent
     folder.mkdir(parents=True, exist_ok=True)
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True).get_template("shadow.html.jinja")
     counts = dict.fromkeys(sorted((_outcome(one.stable), _outcome(one.canary)) for one in found.asked), 0)
     for one in found.asked:
         counts[_outcome(one.stable), _outcome(one.canary)] += 1
     rows = [{"asked": one, "stable": _told(one.stable), "canary": _told(one.canary)} for one in found.differing]
     models = {label: _model(found.asked, label) for label in LABELS}
-    text = page.render(rows=rows, counts=counts, total=len(found.asked), models=models, at=datetime.now().astimezone())
+    text = render_page(
+        Path(__file__).with_name("shadow.html.jinja"),
+        rows=rows,
+        counts=counts,
+        total=len(found.asked),
+        models=models,
+        at=datetime.now().astimezone(),
+    )
     for name, content in (("index.html", text), ("shadow.json", as_json(found) + "\n")):
         part = folder / f"{name}.part"
         part.write_text(content)

@@ -61,7 +61,7 @@ def log_docs(workspace: Workspace, data: DataVersion, again: bool) -> Docs | Non
             for name in ("pictures", "set_aside"):
                 client.log_metric(run_id, name, said[name])
             for suite, page in data_docs.pages(site).items():
-                client.log_text(run_id, data_docs.in_one_file(page), f"data_docs/{suite}.html")
+                client.log_text(run_id, data_docs.inline_files(page), f"data_docs/{suite}.html")
             client.set_terminated(run_id, "FAILED" if said["stopped"] else "FINISHED")
     link = f"{mlflow_page(workspace)}/#/experiments/{experiment}/runs/{run_id}/artifacts/data_docs/pictures.html"
     return Docs(run_id, link, site, outcome)

@@ -8,6 +8,7 @@ import yaml
 from pipelines.data.versioning import DataVersion
 from pipelines.registry import artifacts, evidence, versions
 from pipelines.workspace.places import Workspace
+from training.stage.places import REFERENCE
 from training.validation import drift
 
 
@@ -16,7 +17,7 @@ def take_reference(workspace: Workspace, data: DataVersion) -> str:
 
     Data that passed validation once is not held against another champion. Raises RegistryUnreachable.
     """
-    path = workspace.root / drift.REFERENCE
+    path = workspace.root / REFERENCE
     there = drift.read_reference(path)
     if path.is_file() and data.md5 == _validated(workspace):
         return f"drift: data that is validated, compared with {_named(there)}"

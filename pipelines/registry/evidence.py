@@ -14,8 +14,8 @@ import pandas as pd
 
 from training.dataset.manifest import read_manifest
 from training.dataset.splits import assign_splits
+from training.stage import places
 from training.stage.params import Evaluate, Split
-from training.validation import drift
 
 PAIRS, PICTURES, DISTRIBUTIONS = "pairs.parquet", "pictures.parquet", "distributions.json"
 
@@ -58,7 +58,7 @@ def gather(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
         pictures["cohort"] = against & (pictures.role == "original")
         columns.append("cohort")
     pictures[columns].to_parquet(folder / PICTURES, index=False, compression="zstd")
-    distributions = reports.parent / drift.DISTRIBUTIONS
+    distributions = reports.parent / places.DISTRIBUTIONS
     if distributions.is_file():
         shutil.copyfile(distributions, folder / DISTRIBUTIONS)
     pairs = pd.read_parquet(evaluated)

@@ -1,6 +1,5 @@
 """An exported model becomes a version in MLflow: its bytes unchanged, and all that a later reader needs beside them."""
 
-import base64
 import hashlib
 import json
 import subprocess
@@ -14,7 +13,7 @@ from pipelines.registry.artifacts import ARTIFACT, EVIDENCE
 from pipelines.registry.connection import client_of
 from pipelines.registry.versions import MODEL, Registered
 from pipelines.workspace.places import Workspace
-from training.saved_model.assets import folder_sha256, read_facts
+from training.saved_model.assets import folder_sha256, golden_pairs, golden_pictures, read_facts
 from training.stage import tracking
 from training.stage.errors import BadInput
 from training.stage.quiet import hushed
@@ -111,7 +110,7 @@ def _example(folder: Path) -> Any:
     import pandas as pd
 
     try:
-        pair = json.loads((folder / "assets.extra" / "golden.json").read_text())["pairs"][0]
-    except (FileNotFoundError, KeyError, IndexError):
+        original, photo = golden_pictures(golden_pairs(folder)[0])
+    except (BadInput, IndexError):
         return None
-    return pd.DataFrame({name: [base64.b64decode(pair[name])] for name in ("original_bytes", "photo_bytes")})
+    return pd.DataFrame({"original_bytes": [original], "photo_bytes": [photo]})

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.registry.connection import client_of
 from pipelines.workspace.places import Workspace
+from training.saved_model.assets import MODEL_NAME
 from training.stage import tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-MODEL = "product-encoder"
+MODEL = MODEL_NAME
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 

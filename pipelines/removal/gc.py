@@ -23,7 +23,7 @@ from pipelines.database.engine import connect, snapshot
 from pipelines.registry import versions as registry
 from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
-from training.validate import REPORT
+from training.stage.places import DATA_DOCS
 from training.validation import data_docs
 
 NEVER = "remote sample"
@@ -89,7 +89,7 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
                 store.delete(gone)
             versions_gone = sum(oid.endswith(".dir") and oid.removesuffix(".dir") in known for oid in gone)
             swept.append(Swept(store.name, versions_gone, len(gone), sum(here[oid] for oid in gone)))
-        swept += _sweep_docs(workspace.root / REPORT / "data_docs", named.keys() | kept.keys(), really=really)
+        swept += _sweep_docs(workspace.root / DATA_DOCS, named.keys() | kept.keys(), really=really)
         if really and forgotten_ledger.in_data(workspace):
             versioning.pull_data(workspace)
     return Collected(kept, tuple(lost), tuple(swept), really)
@@ -181,7 +181,7 @@ def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]
     if really and gone:
         for site in gone:
             shutil.rmtree(site)
-        data_docs.list_versions(docs)
+        data_docs.write_index(docs)
     return [found] if docs.is_dir() else []
 
 

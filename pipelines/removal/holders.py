@@ -1,6 +1,5 @@
 """Which registered models know a picture: trained on it, measured with it, or holding it in cohort or golden pairs."""
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pipelines.registry.artifacts import ARTIFACT, EVIDENCE
 from pipelines.registry.evidence import PICTURES
 from pipelines.registry.versions import MODEL
 from pipelines.workspace.places import Workspace
+from training.saved_model import assets
 
 TRAINED, MEASURED, COHORT, GOLDEN = "trained on it", "measured with it", "in its cohort", "in its golden pairs"
 PERHAPS = "of a data version that holds it (it keeps no list of its pictures)"
@@ -71,8 +71,8 @@ def _uses(
         uses = [PERHAPS]
     else:
         return ()
-    golden = artifacts.download_part(workspace, version.version, f"{ARTIFACT}/assets.extra/golden.json", folder)
-    pairs = json.loads(golden.read_text())["pairs"] if golden else []
+    golden = artifacts.download_part(workspace, version.version, f"{ARTIFACT}/{assets.GOLDEN}", folder)
+    pairs = assets.read_golden(golden) if golden else []
     if any(pair.get("photo_id") in photos or pair.get("product_id") in products for pair in pairs):
         uses.append(GOLDEN)
     return tuple(uses)

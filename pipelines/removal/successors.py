@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from pipelines.data.difference import Counts
 from pipelines.data.object_stores import Store, as_version
 from training.dataset import releases
-from training.dataset.manifest import MANIFEST, write_manifest
+from training.dataset.manifest import write_manifest
+from training.stage.places import MANIFEST
 
 
 @dataclass

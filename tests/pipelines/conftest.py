@@ -267,7 +267,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         facts = {"model_id": model_id, "accept_at": 0.9, "reject_at": 0.5, "data_version": "d1", "params": {}}
         extra = made / "assets.extra"
         extra.mkdir()
-        (extra / "golden.json").write_text(json.dumps({"tolerance": 1e-4, "pairs": [golden]}))
+        (extra / "golden.json").write_text(json.dumps({"pairs": [golden]}))
         (extra / "model.json").write_text(json.dumps(facts | {"metrics": {"known": figures}}))
         return made.rename(folder / model_id)
 

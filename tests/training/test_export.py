@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from training.decision.decision import Decision
-from training.decision.log_ratio import Cohort, Judging, log_ratios
+from training.decision.log_ratio import Cohort, LogRatio, log_ratios
 from training.export import NotReproduced, digest, export
 from training.model.autoencoder import load
 from training.model.images import decode
 from training.saved_model import loading
-from training.saved_model.graph import build_graph, scores_of
+from training.saved_model.graph import VerdictGraph, scores_of
 from training.stage.errors import BadInput
 from training.stage.params import Params
 
@@ -27,7 +27,7 @@ OUTPUTS = {"similarity", "distance", "probability", "accept_at", "reject_at", "d
 DECISION = Decision(
     slope=1.3,
     intercept=2.0,
-    judging=Judging(temperature=0.05, own_copy_cosine=0.95, stretch=1.4, pivot=0.8),
+    formula=LogRatio(temperature=0.05, own_copy_cosine=0.95, stretch=1.4, pivot=0.8),
     prior_match=0.9,
     accept_at=0.8,
     reject_at=0.2,
@@ -205,9 +205,9 @@ def test_the_graphs_formula_is_calibrations(seed, rows, temperature, own_copy_co
     originals, photos = unit(generator.normal(size=(5, 8))), unit(generator.normal(size=(5, 8)))
     against = np.vstack([originals, unit(originals[:1] + 0.02)])[:rows].astype(np.float32)
     cohort = Cohort(against, generator.random(rows) < 0.5, np.arange(rows).astype(str))
-    judging = replace(DECISION.judging, temperature=temperature, own_copy_cosine=own_copy_cosine)
-    decision = replace(DECISION, judging=judging)
-    ratios = log_ratios(photos, originals, cohort, judging)
+    formula = replace(DECISION.formula, temperature=temperature, own_copy_cosine=own_copy_cosine)
+    decision = replace(DECISION, formula=formula)
+    ratios = log_ratios(photos, originals, cohort, formula)
     pairs = [(i, j) for i in range(5) for j in range(5)]
     found = scores_of(
         tf.constant(originals[[j for _, j in pairs]]),
@@ -222,7 +222,7 @@ def test_the_graphs_formula_is_calibrations(seed, rows, temperature, own_copy_co
 
 def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_path):
     encoder = load(evaluated.root / "models/autoencoder").encoder
-    module = build_graph(
+    module = VerdictGraph(
         encoder,
         cohort_of(np.zeros((0, encoder.output_shape[-1]), np.float32)),
         DECISION,
@@ -236,7 +236,7 @@ def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_pat
         found = plain.run("score", {"original_embedding": vectors, "photo_embedding": vectors[::-1]})
     cosine = (vectors * vectors[::-1]).sum(axis=1)
     np.testing.assert_allclose(
-        found["probability"], DECISION.probability(cosine / DECISION.judging.temperature), atol=1e-5
+        found["probability"], DECISION.probability(cosine / DECISION.formula.temperature), atol=1e-5
     )
 
 
@@ -245,7 +245,7 @@ def test_an_encoder_whose_layers_have_odd_names_is_exported_too(tmp_path):
     x = keras.layers.Conv2D(4, 3, name="_conv_stem")(pictures)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(name="_blocks.0._bn0")(x))
     encoder = keras.Model(pictures, keras.layers.Dropout(0.5, seed=1)(x))
-    module = build_graph(
+    module = VerdictGraph(
         encoder,
         cohort_of(np.eye(4, dtype=np.float32)),
         DECISION,

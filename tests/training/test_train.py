@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow as tf
@@ -21,7 +22,8 @@ from training.fitting import losses
 from training.fitting.batches import batches, plan_steps, steps_per_epoch
 from training.fitting.catalogue import Catalogue, catalogue_of, read_splits
 from training.fitting.distributed import strategy_of
-from training.fitting.validation_look import Look
+from training.fitting.learner import LOSSES
+from training.fitting.validation_sample import ValidationSample
 from training.model.autoencoder import load
 from training.stage.errors import BadInput
 from training.stage.params import Params, Split, Train
@@ -93,6 +95,10 @@ def test_training_leaves_an_autoencoder_its_history_and_its_run(trained: Path) -
     assert [one["epoch"] for one in history] == [1, 2, 3, 4]
     assert history[-1]["loss"] < history[0]["loss"]
     assert {"validation_auc_known", "validation_auc_new"} <= history[1].keys()
+    curves = pd.read_csv(trained / "models/autoencoder/losses.csv")
+    assert curves.to_dict("records") == [
+        pytest.approx({name: epoch[name] for name in ("epoch", *LOSSES)}) for epoch in history
+    ]
     assert json.loads((trained / "models/autoencoder/run.json").read_text())["experiment"] == "photoproof"
     assert load(trained / "models/autoencoder").train == TINY
 
@@ -171,7 +177,8 @@ def test_training_ends_where_looks_bring_nothing_better_and_keeps_the_best(untra
     assert len(history) < 40
     means = [np.mean([value for key, value in one.items() if key.startswith("validation_auc")]) for one in history]
     assert max(means[-2:]) <= max(means) == means[-3]
-    kept = Look(untrained, read_splits(untrained, params), load(untrained / "models/autoencoder"), hasty).aucs()
+    best = load(untrained / "models/autoencoder")
+    kept = ValidationSample(untrained, read_splits(untrained, params), best, hasty).measure_aucs()
     np.testing.assert_allclose(np.mean(list(kept.values())), means[-3], atol=1e-6)
 
 
@@ -222,16 +229,16 @@ def test_two_workers_train_one_model_which_the_first_of_them_keeps(untrained: Pa
 
 
 def test_a_tf_config_that_names_no_worker_is_one_clear_line() -> None:
-    with pytest.raises(BadInput, match=r"TF_CONFIG must be .* the first worker being the one that leads"):
+    with pytest.raises(BadInput, match=r"TF_CONFIG must be .* the first worker leads"):
         strategy_of({"TF_CONFIG": '{"cluster": {"worker": ["one:1"]}, "task": {"index": 1}}'})
 
 
 def test_latents_that_are_all_alike_are_called_a_collapse() -> None:
     alike = np.tile([[0.6, 0.8]], (5, 1)).astype(np.float32)
-    assert "collapsed" in (losses.what_is_wrong(1.0, alike, 1.0) or "")
-    assert losses.what_is_wrong(1.0, np.eye(5, dtype=np.float32), 1.0) is None
-    assert losses.what_is_wrong(1.0, alike[:1], 1.0) is None
-    assert losses.what_is_wrong(float("nan"), alike[:0], 1.0) == "the loss is nan"
+    assert "collapsed" in (losses.describe_failure(1.0, alike, 1.0) or "")
+    assert losses.describe_failure(1.0, np.eye(5, dtype=np.float32), 1.0) is None
+    assert losses.describe_failure(1.0, alike[:1], 1.0) is None
+    assert losses.describe_failure(float("nan"), alike[:0], 1.0) == "the loss is nan"
 
 
 def test_a_run_whose_latents_become_alike_ends_as_a_collapse(untrained: Path) -> None:
@@ -246,8 +253,8 @@ def test_a_run_whose_latents_become_alike_ends_as_a_collapse(untrained: Path) ->
 
 def test_a_loss_that_rises_to_three_times_its_lowest_has_diverged() -> None:
     none = np.zeros([0, 2], np.float32)
-    assert losses.what_is_wrong(3.1, none, 1.0) == "the loss diverged from 1 to 3.1"
-    assert losses.what_is_wrong(2.9, none, 1.0) is None
+    assert losses.describe_failure(3.1, none, 1.0) == "the loss diverged from 1 to 3.1"
+    assert losses.describe_failure(2.9, none, 1.0) is None
 
 
 def test_nothing_accepted_says_which_stage_comes_first(tmp_path: Path) -> None:

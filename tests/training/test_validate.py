@@ -17,8 +17,8 @@ from training.dataset import manifest
 from training.dataset.releases import COLUMNS, write_released
 from training.stage.errors import BadInput
 from training.stage.params import Params, Validate
+from training.stage.places import DISTRIBUTIONS, REFERENCE
 from training.validate import validate
-from training.validation import drift
 
 LENIENT = replace(Params(), validate=Validate(max_quarantine_share=0.9))
 
@@ -204,7 +204,7 @@ def many(root: Path) -> Path:
 
 def as_reference(root: Path, of: Path) -> Path:
     """The champion was trained on what `of` holds."""
-    shutil.copy(of / drift.DISTRIBUTIONS, root / drift.REFERENCE)
+    shutil.copy(of / DISTRIBUTIONS, root / REFERENCE)
     return root
 
 
@@ -294,7 +294,7 @@ def test_a_photo_of_a_product_without_an_original_stops_the_stage(tmp_path):
 
 def test_a_doubled_id_stops_the_stage(tmp_path):
     rewrite_manifest(catalogue(tmp_path), lambda table: pa.concat_tables([table, table.slice(5)]))
-    with pytest.raises(BadInput, match="A picture's id is its alone"):
+    with pytest.raises(BadInput, match="No two pictures of a role have the same id"):
         validate(tmp_path, LENIENT)
 
 

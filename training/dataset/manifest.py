@@ -1,8 +1,4 @@
-"""The manifest of data/: a row a picture, and which split each picture is in.
-
-data/ holds originals/, photos/ and manifest.parquet. Splits are a hash of product id and scene, with a
-salt from params.yaml, so a picture is in the same split in every data version.
-"""
+"""The manifest of data/, a row a picture. data/ holds originals/, photos/ and manifest.parquet."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,9 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.stage.errors import BadInput
-
-MANIFEST = "manifest.parquet"
-
+from training.stage.files import writing_whole
 
 SCHEMA = pa.schema(
     [
@@ -35,18 +29,16 @@ SCHEMA = pa.schema(
     ]
 )
 
-
 ROW_GROUP = 10_000
 """Rows of a manifest that are compressed, and read, together."""
 
 
 @contextlib.contextmanager
 def manifest_writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """A function that takes rows in the order of role and picture_id; the manifest appears when the block ends well.
+    """A function that takes rows in the order of role and picture_id; the manifest appears when the block succeeds.
 
     The same rows give the same bytes, in however many calls they come, and ROW_GROUP of them are in memory at most.
     """
-    part = path.with_name(path.name + ".part")
     waiting: list[dict[str, Any]] = []
 
     def write(rows: list[dict[str, Any]], at_least: int = ROW_GROUP) -> None:
@@ -55,10 +47,9 @@ def manifest_writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Non
             file.write_table(pa.Table.from_pylist(waiting[:ROW_GROUP], SCHEMA), row_group_size=ROW_GROUP)
             del waiting[:ROW_GROUP]
 
-    with pq.ParquetWriter(part, SCHEMA, compression="zstd") as file:
+    with writing_whole(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as file:
         yield write
         write([], at_least=1)
-    part.replace(path)
 
 
 def write_manifest(rows: pa.Table, path: Path) -> None:

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.stage.files import writing_whole
+
 FILE = "released.csv"
 COLUMNS = ("role", "picture_id", "sha256", "who", "at")
 
 NO_PICTURE = "does not decode"
 NO_FORMAT = "neither JPEG nor PNG"
 NO_ORIGINAL = "the original of its product"
-"""How reasons begin that no person's word can mend: training would stumble over the picture."""
+"""Beginnings of the reasons that no person can overrule: training could not use the picture."""
 
 
 def read_released(data: Path) -> dict[tuple[str, str, str], str]:
@@ -24,17 +26,15 @@ def read_released(data: Path) -> dict[tuple[str, str, str], str]:
 
 
 def write_released(rows: Iterable[Mapping[str, Any]], data: Path) -> None:
-    """Write the file, a row of COLUMNS each, or remove it where there is none to write."""
+    """Write the file, a row of COLUMNS each, or remove it where there are no rows."""
     rows, path = list(rows), data / FILE
     if not rows:
         path.unlink(missing_ok=True)
         return
-    part = path.with_name(f"{FILE}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with writing_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([row[name] for name in COLUMNS] for row in rows)
-    part.replace(path)
 
 
 def can_release(reason: str) -> bool:

@@ -1,4 +1,7 @@
-"""Which products and scenes train, validate and test: a hash, the same in every data version."""
+"""Which products and scenes train, validate and test.
+
+A hash of product id and scene, with a salt from params.yaml: a picture is in the same split in every data version.
+"""
 
 import re
 
@@ -22,19 +25,19 @@ def scene_of(photo_id: str, scene: str | None, scene_run: int) -> str:
 
 
 def assign_splits(pictures: pd.DataFrame, split: Split) -> pd.DataFrame:
-    """What `splits_of` gives, for those who need all splits.
+    """As `splits_of`, where every split is needed.
 
     Raises BadInput, naming the salt, where one of the five groups of photos (known: train, validation, test; new:
     validation, test) is empty.
     """
     out = splits_of(pictures, split)
     photos = out[out.role == "photo"]
-    there = set(zip(photos.known, photos.split, strict=True))
+    present = set(zip(photos.known, photos.split, strict=True))
     wanted = [(True, "train"), (True, "validation"), (True, "test")]
     if split.new_products > 0:
         wanted += [(False, "validation"), (False, "test")]
     for is_known, name in wanted:
-        if (is_known, name) not in there:
+        if (is_known, name) not in present:
             kind = "known" if is_known else "new"
             raise BadInput(
                 f"the {name} split has no photo of a {kind} product: choose another split.salt than {split.salt!r} "
@@ -53,17 +56,17 @@ def splits_of(pictures: pd.DataFrame, split: Split) -> pd.DataFrame:
     held_out = split.validation + split.test
     known, splits = [], []
     columns = pictures[["role", "picture_id", "product_id", "scene"]]
-    for role, picture_id, product_id, given in columns.itertuples(index=False, name=None):
-        at = hash_to_unit(split.salt, "product", product_id)
-        known.append(at >= split.new_products)
+    for role, picture_id, product_id, given_scene in columns.itertuples(index=False, name=None):
+        draw = hash_to_unit(split.salt, "product", product_id)
+        known.append(draw >= split.new_products)
         if not known[-1]:
-            at *= held_out / split.new_products
+            draw *= held_out / split.new_products
         elif role == "photo":
-            scene = scene_of(picture_id, _text(given), split.scene_run)
-            at = hash_to_unit(split.salt, "scene", scene)
+            scene = scene_of(picture_id, _text(given_scene), split.scene_run)
+            draw = hash_to_unit(split.salt, "scene", scene)
         else:
-            at = 1.0
-        splits.append("validation" if at < split.validation else "test" if at < held_out else "train")
+            draw = 1.0
+        splits.append("validation" if draw < split.validation else "test" if draw < held_out else "train")
     return pictures.assign(known=known, split=splits)
 
 

@@ -1,7 +1,7 @@
 """Where work on many pictures is done: in processes of this machine, or on the Dask cluster that params.yaml names.
 
 Both are executors of concurrent.futures. A task brings the bytes that it works on, so workers share no folder with the
-stage; what they need is the same package. A worker that is lost costs time: Dask does its tasks again on another.
+stage; what they need is the same package. A worker that is lost costs time: Dask repeats its tasks on another.
 """
 
 import functools
@@ -25,27 +25,27 @@ MOST_BYTES = 4_000_000
 """A chunk holds no more pictures than fit into this, but at least one."""
 
 WAIT = 15  # seconds for the scheduler to answer, and for a first worker
-_DECIDE = ("imagehash", "keras", "numpy", "pillow", "tensorflow")  # packages whose versions results depend on
+_PACKAGES = ("imagehash", "keras", "numpy", "pillow", "tensorflow")  # whose versions results depend on
 Item = TypeVar("Item", bytes, bytes | str)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Pool:
-    """An executor, and how to use it well."""
+    """An executor, and what its tasks need to know."""
 
     executor: Executor
     at_once: int
-    """Chunks on their way at most: more would only fill memory."""
+    """Chunks submitted and not yet done, at most: more would only fill memory."""
     share: Callable[[Any], Any]
     """Gives a large value to every worker once; tasks take what it returns as an argument."""
     code: str | None
-    """The fingerprint that workers must have too; None: they are of this machine."""
+    """The fingerprint that workers must have too; None where they run on this machine."""
 
 
 @contextmanager
 def open_pool(workers: Workers) -> Generator[Pool, None, None]:
-    """The pool that the params name. Raises BadInput where it is Dask and can't be had."""
+    """The pool that the params name. Raises BadInput where it is Dask and unavailable."""
     if workers.dask:
         with _dask(workers.dask) as pool:
             yield pool
@@ -73,8 +73,8 @@ def _dask(address: str) -> Generator[Pool, None, None]:
         try:
             client = Client(address, timeout=WAIT, set_as_default=False)
         except (OSError, ValueError) as error:
-            says = " ".join(str(error).split())
-            raise BadInput(f"workers.dask: no Dask scheduler answers at {address} ({says})") from None
+            message = " ".join(str(error).split())
+            raise BadInput(f"workers.dask: no Dask scheduler answers at {address} ({message})") from None
         with client:
             try:
                 client.wait_for_workers(1, timeout=WAIT)
@@ -85,7 +85,7 @@ def _dask(address: str) -> Generator[Pool, None, None]:
             threads = sum(cast(dict[str, int], client.nthreads()).values())
             try:
                 at_once = max(64, 4 * threads)
-                yield Pool(client.get_executor(), at_once, lambda value: client.submit(_same, value), fingerprint())
+                yield Pool(client.get_executor(), at_once, lambda value: client.submit(_identity, value), fingerprint())
             except CancelledError:
                 raise BadInput(f"workers.dask: the scheduler at {address} went away: run the stage again") from None
 
@@ -109,7 +109,7 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """function(chunk, *shared) for each chunk, in their order; chunks are read no further ahead than pool.at_once.
 
-    `function` is one of a module's own. Raises what it raises, and BadInput for a worker with other code.
+    `function` is at the top of a module. Raises what it raises, and BadInput for a worker with other code.
     """
     packed = pickle.dumps(function)  # so that Dask's scheduler need not import what it imports
     waiting = deque()
@@ -123,18 +123,18 @@ def in_order(
 
 @functools.cache
 def fingerprint() -> str:
-    """What results depend on besides their pictures: the code of training/, and some packages' versions."""
-    return package_fingerprint(" ".join(version(name) for name in _DECIDE))
+    """What results depend on besides their pictures: the code of training/, and the versions of _PACKAGES."""
+    return package_fingerprint([version(name) for name in _PACKAGES])
 
 
 def _work(packed: bytes, code: str | None, chunk: Any, *shared: Any) -> Any:
     if code is not None and fingerprint() != code:
         raise BadInput(
             f"the worker on {socket.gethostname()} has another training/, or other packages, than this workspace: "
-            "install the same commit and lock there and start it again"
+            "install the same commit and lock there, and restart it"
         )
     return pickle.loads(packed)(chunk, *shared)
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value

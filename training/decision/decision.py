@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from training.decision.log_ratio import Floats, Judging
+from training.decision.log_ratio import Floats, LogRatio
 from training.stage.errors import BadInput
 
 
@@ -20,7 +20,8 @@ class Decision:
     slope: float
     intercept: float
     """Log-odds at log_ratio 0 where genuine and impostor pairs are equally many."""
-    judging: Judging
+    formula: LogRatio
+    """How cosines become the log-ratio."""
     prior_match: float
     accept_at: float
     """A pair matches where its probability is at least this."""
@@ -51,7 +52,7 @@ class Decision:
         """Read what `write` wrote."""
         facts = json.loads(path.read_text())
         try:
-            return cls(**facts | {"judging": Judging(**facts["judging"])})
+            return cls(**facts | {"formula": LogRatio(**facts["formula"])})
         except (KeyError, TypeError) as error:
             raise BadInput(f"{path} is of another version ({error}): run `dvc repro evaluate`") from None
 

@@ -58,8 +58,8 @@ class Cohort:
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How cosines become a log-ratio. Raises BadInput for a temperature or a stretch that is not above 0."""
+class LogRatio:
+    """The formula's constants. Raises BadInput for a temperature or a stretch that is not above 0."""
 
     temperature: float
     own_copy_cosine: float
@@ -88,27 +88,27 @@ def own_copies(originals: Floats, cohort: Floats, own_copy_cosine: float) -> NDA
     return np.where(cosine.max(axis=1) > own_copy_cosine, nearest, -1)
 
 
-def with_pivot(judging: Judging, trained_cosines: Floats) -> Judging:
-    """Judging with the pivot of trained products' genuine cosines [n]; without any, nothing is stretched."""
+def with_pivot(formula: LogRatio, trained_cosines: Floats) -> LogRatio:
+    """The formula with the pivot of trained products' genuine cosines [n]; without any, nothing is stretched."""
     if not len(trained_cosines):
-        return dataclasses.replace(judging, stretch=1.0, pivot=1.0)
-    return dataclasses.replace(judging, pivot=float(np.quantile(trained_cosines, PIVOT_QUANTILE)))
+        return dataclasses.replace(formula, stretch=1.0, pivot=1.0)
+    return dataclasses.replace(formula, pivot=float(np.quantile(trained_cosines, PIVOT_QUANTILE)))
 
 
-def log_ratios(photos: Floats, originals: Floats, cohort: Cohort, judging: Judging) -> NDArray[np.float64]:
+def log_ratios(photos: Floats, originals: Floats, cohort: Cohort, formula: LogRatio) -> NDArray[np.float64]:
     """Float [P, J]: log_ratio of every photo [P, D] with every original [J, D] over the cohort."""
     photos = photos.astype(np.float64)
-    own = own_copies(originals, cohort.embeddings, judging.own_copy_cosine)
+    own = own_copies(originals, cohort.embeddings, formula.own_copy_cosine)
     trained = (own >= 0) & cohort.trained[own] if len(cohort.trained) else own >= 0
-    claimed = judging.stretched(photos @ originals.astype(np.float64).T, trained) / judging.temperature
+    claimed = formula.stretched(photos @ originals.astype(np.float64).T, trained) / formula.temperature
     if not len(cohort.embeddings):
         return claimed
-    against = judging.stretched(photos @ cohort.embeddings.astype(np.float64).T, cohort.trained) / judging.temperature
-    nothing = np.full((len(photos), 1), -np.inf)
+    of_cohort = formula.stretched(photos @ cohort.embeddings.astype(np.float64).T, cohort.trained) / formula.temperature
+    empty = np.full((len(photos), 1), -np.inf)
     # log-sums of the rows before and of those after each row: without subtracting, which would cancel
-    before = np.hstack([nothing, np.logaddexp.accumulate(against, axis=1)])
-    after = np.hstack([np.logaddexp.accumulate(against[:, ::-1], axis=1)[:, ::-1], nothing])
+    before = np.hstack([empty, np.logaddexp.accumulate(of_cohort, axis=1)])
+    after = np.hstack([np.logaddexp.accumulate(of_cohort[:, ::-1], axis=1)[:, ::-1], empty])
     rivals = np.where(
-        own >= 0, np.logaddexp(before[:, own], after[:, own + 1]), logsumexp(against, axis=1, keepdims=True)
+        own >= 0, np.logaddexp(before[:, own], after[:, own + 1]), logsumexp(of_cohort, axis=1, keepdims=True)
     )
     return -np.logaddexp(0.0, rivals - claimed)

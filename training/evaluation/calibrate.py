@@ -11,12 +11,12 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from training.decision.decision import Decision, platt
-from training.decision.log_ratio import Bools, Floats, Judging
+from training.decision.log_ratio import Bools, Floats, LogRatio
 from training.evaluation.metrics import intervals
 from training.stage.errors import BadInput
 
 SLOPE_MIN = 1e-3
-"""The least slope: an encoder that tells nothing still gets a strictly increasing calibration."""
+"""The least slope: an encoder whose scores tell nothing still gets a strictly increasing calibration."""
 
 
 def fit_platt(log_ratio: Floats, genuine: Bools) -> tuple[float, float]:
@@ -61,11 +61,11 @@ def set_thresholds(
     impostors, genuines = np.sort(probability[~genuine])[::-1], np.sort(probability[genuine])
     if not len(impostors) or not len(genuines):
         raise ValueError("thresholds need genuine and impostor pairs")
-    above = _ranked(impostors, false_accept_rate, beyond=np.float32(0))  # accept_at must be above this
-    upto = _ranked(genuines, false_reject_rate, beyond=np.float32(1))  # reject_at must be at most this
+    above = _first_that_counts(impostors, false_accept_rate, beyond=np.float32(0))  # accept_at must be above this
+    upto = _first_that_counts(genuines, false_reject_rate, beyond=np.float32(1))  # reject_at must be at most this
     if above < upto:
-        both = _between(above, upto)
-        return both, both
+        middle = _between(above, upto)
+        return middle, middle
     scores = np.unique(probability)
     higher, lower = scores[scores > above], scores[scores < upto]
     accept_at = _between(above, higher[0] if len(higher) else np.float32(1))
@@ -86,16 +86,16 @@ def threshold_intervals(
     95 % intervals by a bootstrap over the products [P] of the photos of pairs [P, J]; the calibration stays.
     """
 
-    def drawn(times: Floats) -> dict[str, float]:
+    def thresholds(times: Floats) -> dict[str, float]:
         rows = np.repeat(np.arange(len(times)), times.astype(int))
         rates = (false_accept_rate, false_reject_rate)
         accept_at, reject_at = set_thresholds(probability[rows].ravel(), genuine[rows].ravel(), *rates)
         return {"accept_at": accept_at, "reject_at": reject_at}
 
-    return intervals(drawn, products, draws)
+    return intervals(thresholds, products, draws)
 
 
-def _ranked(scores: NDArray[np.float32], rate: float, beyond: np.float32) -> np.float32:
+def _first_that_counts(scores: NDArray[np.float32], rate: float, beyond: np.float32) -> np.float32:
     """The first of the scores, worst error first, that must not err, when `rate` of them may."""
     may_err = math.floor(rate * len(scores) + 1e-9)
     return scores[may_err] if may_err < len(scores) else beyond
@@ -112,7 +112,7 @@ def calibrate(
     log_ratio: Floats,
     genuine: Bools,
     *,
-    judging: Judging,
+    formula: LogRatio,
     prior_match: float,
     false_accept_rate: float,
     false_reject_rate: float,
@@ -121,7 +121,7 @@ def calibrate(
     """Fit the calibration and set the thresholds on the validation pairs [n], known and new products together.
 
     Each photo weighs the same, whether its product trains or not. Raises BadInput for a prior or a rate that
-    is no share.
+    is not a share.
     """
     if not 0 < prior_match < 1:
         raise BadInput(f"params.yaml: evaluate.prior_match must lie between 0 and 1, not {prior_match}")
@@ -134,7 +134,7 @@ def calibrate(
     return Decision(
         slope=slope,
         intercept=intercept,
-        judging=judging,
+        formula=formula,
         prior_match=prior_match,
         accept_at=accept_at,
         reject_at=reject_at,
@@ -151,14 +151,14 @@ def reliability(probability: Floats, genuine: Bools, weights: Floats, bins: int 
     "share"}; the ECE is the mean distance of predicted and observed, weighed by share.
     """
     which = np.minimum((probability * bins).astype(int), bins - 1)
-    total, found, error = float(weights.sum()), [], 0.0
+    total, points, error = float(weights.sum()), [], 0.0
     for index in range(bins):
-        here = which == index
-        weight = float(weights[here].sum())
+        inside = which == index
+        weight = float(weights[inside].sum())
         if not weight:
             continue
-        predicted = float(np.average(probability[here], weights=weights[here]))
-        observed = float(np.average(genuine[here], weights=weights[here]))
-        found.append({"predicted": predicted, "observed": observed, "share": weight / total})
+        predicted = float(np.average(probability[inside], weights=weights[inside]))
+        observed = float(np.average(genuine[inside], weights=weights[inside]))
+        points.append({"predicted": predicted, "observed": observed, "share": weight / total})
         error += weight / total * abs(predicted - observed)
-    return found, error
+    return points, error

@@ -18,28 +18,28 @@ from training.model.images import decode, on_all_cores, read_pictures
 from training.stage.errors import BadInput
 from training.stage.params import Workers
 
-HERE = Workers()
+THIS_MACHINE = Workers()
 _unpacking = threading.Lock()
 
 
-def embed(encoder: keras.Model, paths: list[Path], batch: int, workers: Workers = HERE) -> NDArray[np.float32]:
+def embed(encoder: keras.Model, paths: list[Path], batch: int, workers: Workers = THIS_MACHINE) -> NDArray[np.float32]:
     """Embeddings float32 [N, D], L2-normalised, of picture files.
 
     Computed in this process, on all cores, or on the Dask cluster that `workers` names. Raises BadInput where the
-    encoder gives something that is no number, or the cluster can't be had.
+    encoder gives something that is not a number, or the cluster is unavailable.
     """
-    found = []
+    chunks = []
     with tqdm(total=len(paths), desc="embedding", unit=" pictures", leave=False, disable=None) as progress:
-        for vectors in (_on_workers if workers.dask else _here)(encoder, paths, batch, workers):
-            found.append(vectors)
+        for vectors in (_on_workers if workers.dask else _on_this_machine)(encoder, paths, batch, workers):
+            chunks.append(vectors)
             progress.update(len(vectors))
-    vectors = np.concatenate(found)
+    vectors = np.concatenate(chunks)
     if not np.isfinite(vectors).all():
-        raise BadInput("models/autoencoder gives embeddings that are no numbers (NaN): train again")
+        raise BadInput("models/autoencoder gives embeddings that are not numbers (NaN): train again")
     return vectors
 
 
-def _here(encoder: keras.Model, paths: list[Path], batch: int, _: Workers) -> Iterator[NDArray[np.float32]]:
+def _on_this_machine(encoder: keras.Model, paths: list[Path], batch: int, _: Workers) -> Iterator[NDArray[np.float32]]:
     step = _step(encoder)
     for pictures in read_pictures(paths, encoder.input_shape[1]).batch(batch).prefetch(2):
         yield step(pictures).numpy()
@@ -48,11 +48,11 @@ def _here(encoder: keras.Model, paths: list[Path], batch: int, _: Workers) -> It
 def _on_workers(encoder: keras.Model, paths: list[Path], batch: int, workers: Workers) -> Iterator[NDArray[np.float32]]:
     with open_pool(workers) as pool:
         chunks = chunked((path.read_bytes() for path in paths), batch)
-        packed = pickle.dumps((encoder.to_json(), [one.numpy() for one in encoder.weights]))
-        yield from in_order(pool, _embed_some, chunks, pool.share(packed))
+        packed = pickle.dumps((encoder.to_json(), [weight.numpy() for weight in encoder.weights]))
+        yield from in_order(pool, _embed_chunk, chunks, pool.share(packed))
 
 
-def _embed_some(pictures: list[bytes], packed: bytes) -> NDArray[np.float32]:
+def _embed_chunk(pictures: list[bytes], packed: bytes) -> NDArray[np.float32]:
     with _unpacking:  # a worker may have several threads, and Keras builds one model at a time
         step = _unpacked(packed)
     return step(tf.constant(pictures)).numpy()
@@ -69,7 +69,7 @@ def _unpacked(packed: bytes) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def decode_and_step(pictures: tf.Tensor) -> tf.Tensor:
         data = tf.data.Dataset.from_tensor_slices(pictures)
-        data = on_all_cores(data, lambda one: decode(one, size))
+        data = on_all_cores(data, lambda picture: decode(picture, size))
         return step(data.batch(tf.shape(pictures, tf.int64)[0]).get_single_element())
 
     return decode_and_step

@@ -16,6 +16,7 @@ from training.decision.decision import Decision
 from training.decision.log_ratio import Cohort, Floats, log_ratios
 from training.model.autoencoder import Autoencoder, load
 from training.stage.errors import BadInput
+from training.stage.places import AUTOENCODER, COHORT_FILE, DECISION, DECISION_FILE
 
 ACROSS = 10
 """Places of the patch across the photo, and down."""
@@ -28,8 +29,8 @@ NEAREST = 3
 
 
 @dataclass(frozen=True)
-class Judge:
-    """What scores a pair."""
+class PairScorer:
+    """The parts that score a pair: networks, cohort and decision."""
 
     autoencoder: Autoencoder
     cohort: Cohort
@@ -61,7 +62,7 @@ class Explanation:
     """Products of the cohort that the photo is most like, with their cosines."""
 
     def figures(self) -> dict[str, Any]:
-        """What can be said in JSON, the strongest places included, in shares of the photo's width and height."""
+        """The scores as JSON takes them, with the strongest places, in shares of the photo's width and height."""
         return {
             "outcome": self.outcome,
             "similarity": self.similarity,
@@ -73,36 +74,36 @@ class Explanation:
         }
 
 
-def read_judge(root: Path) -> Judge:
-    """What scores pairs in a workspace: models/autoencoder and models/decision.
+def read_pair_scorer(root: Path) -> PairScorer:
+    """The scorer of a workspace's pairs: models/autoencoder and models/decision.
 
     Raises BadInput where one is missing, or they don't belong together.
     """
-    folder = root / "models/decision"
-    autoencoder = load(root / "models/autoencoder")
+    folder = root / DECISION
+    autoencoder = load(root / AUTOENCODER)
     try:
-        decision = Decision.read(folder / "decision.json")
-        cohort = Cohort.read(folder / "cohort.npz")
+        decision = Decision.read(folder / DECISION_FILE)
+        cohort = Cohort.read(folder / COHORT_FILE)
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} not found: run `dvc repro evaluate`") from None
     if len(cohort.embeddings) and cohort.embeddings.shape[1] != autoencoder.encoder.output_shape[-1]:
-        raise BadInput(f"{folder} belongs to another model than models/autoencoder: run `dvc repro evaluate`")
-    return Judge(autoencoder, cohort, decision)
+        raise BadInput(f"{folder} belongs to another model than {AUTOENCODER}: run `dvc repro evaluate`")
+    return PairScorer(autoencoder, cohort, decision)
 
 
-def explain(judge: Judge, original: NDArray[np.float32], photo: NDArray[np.float32]) -> Explanation:
+def explain(scorer: PairScorer, original: NDArray[np.float32], photo: NDArray[np.float32]) -> Explanation:
     """Explain a pair of pictures float32 [S, S, 3], as the one decode gives them."""
-    decision = judge.decision
-    whole = _embed(judge.autoencoder.encoder, np.stack([original, photo]))
-    weights = _patches(judge.size)
-    covered = [_covered(photo, weights[at : at + BATCH]) for at in range(0, len(weights), BATCH)]
-    seen = np.concatenate([whole[1:], *(_embed(judge.autoencoder.encoder, one) for one in covered)])
-    ratios = log_ratios(seen, whole[:1], judge.cohort, decision.judging)[:, 0]
+    decision = scorer.decision
+    whole = _embed(scorer.autoencoder.encoder, np.stack([original, photo]))
+    weights = _patches(scorer.size)
+    covered = [_covered(photo, weights[start : start + BATCH]) for start in range(0, len(weights), BATCH)]
+    seen = np.concatenate([whole[1:], *(_embed(scorer.autoencoder.encoder, photos) for photos in covered)])
+    ratios = log_ratios(seen, whole[:1], scorer.cohort, decision.formula)[:, 0]
     lost = decision.slope * (ratios[0] - ratios[1:])
     evidence = np.tensordot(lost, weights, 1) / weights.sum(axis=0)
-    drawn = np.asarray(judge.autoencoder.decoder(whole, training=False), np.float32)
-    near = judge.cohort.embeddings
-    cosines = near @ whole[1] if len(near) else np.zeros(0)
+    drawn = np.asarray(scorer.autoencoder.decoder(whole, training=False), np.float32)
+    rivals = scorer.cohort.embeddings
+    cosines = rivals @ whole[1] if len(rivals) else np.zeros(0)
     probability = float(decision.probability(ratios[:1])[0])
     return Explanation(
         original=original,
@@ -114,7 +115,7 @@ def explain(judge: Judge, original: NDArray[np.float32], photo: NDArray[np.float
         log_ratio=float(ratios[0]),
         probability=probability,
         outcome=decision.outcome(probability),
-        nearest=[(str(judge.cohort.product_ids[at]), float(cosines[at])) for at in np.argsort(-cosines)[:NEAREST]],
+        nearest=[(str(scorer.cohort.product_ids[row]), float(cosines[row])) for row in np.argsort(-cosines)[:NEAREST]],
     )
 
 

@@ -10,31 +10,30 @@ from training.dataset.draws import hash_to_unit
 from training.decision.decision import Decision
 from training.decision.log_ratio import Floats
 from training.evaluation.pairs import Pairs
-from training.saved_model.golden import TOLERANCE
 
 LIGHT = 512 * 1024
 """Bytes of a picture that is taken before heavier ones: golden pairs travel with every version."""
 
 
-def choose(
+def choose_golden_pairs(
     data: Path, pairs: Pairs, of_originals: Floats, of_photos: Floats, decision: Decision, count: int
-) -> dict[str, Any]:
-    """The contents of golden.json: test pairs, half genuine, half against the likeliest impostor, with their scores.
+) -> list[dict[str, Any]]:
+    """The pairs of golden.json: test pairs, half genuine, half against the likeliest impostor, with their scores.
 
     Pictures are read from `data`; embeddings are [J, D] and [P, D].
     """
-    chances = decision.probability(pairs.log_ratio)
-    weigh = {path: (data / path).stat().st_size for path in [*pairs.photos.path, *pairs.originals.path]}
-    heavier = np.array([weigh[path] > LIGHT for path in pairs.originals.path])
-    heavy = np.array([weigh[path] > LIGHT for path in pairs.photos.path]) | heavier[pairs.truth]
-    order = np.argsort([hash_to_unit("golden", str(one)) for one in pairs.photos.picture_id], kind="stable")
+    probability = decision.probability(pairs.log_ratio)
+    size = {path: (data / path).stat().st_size for path in [*pairs.photos.path, *pairs.originals.path]}
+    heavy_original = np.array([size[path] > LIGHT for path in pairs.originals.path])
+    heavy = np.array([size[path] > LIGHT for path in pairs.photos.path]) | heavy_original[pairs.truth]
+    order = np.argsort([hash_to_unit("golden", str(photo)) for photo in pairs.photos.picture_id], kind="stable")
     order = order[np.argsort(heavy[order], kind="stable")]
-    likeliest = np.where(pairs.genuine, -2, chances - heavier).argmax(axis=1)
-    found = []
+    likeliest = np.where(pairs.genuine, -2, probability - heavy_original).argmax(axis=1)
+    golden = []
     for index, row in enumerate(order[:count]):
         column = likeliest[row] if index % 2 else pairs.truth[row]
         photo, original = pairs.photos.iloc[row], pairs.originals.iloc[column]
-        found.append(
+        golden.append(
             {
                 "photo_id": photo.picture_id,
                 "product_id": original.product_id,
@@ -43,7 +42,7 @@ def choose(
                 "photo_bytes": base64.b64encode((data / photo.path).read_bytes()).decode(),
                 "similarity": float(pairs.similarity[row, column]),
                 "distance": float(np.linalg.norm(of_originals[column] - of_photos[row])),
-                "probability": float(chances[row, column]),
+                "probability": float(probability[row, column]),
             }
         )
-    return {"tolerance": TOLERANCE, "pairs": found}
+    return golden

@@ -43,8 +43,8 @@ class Roc:
 
 def roc(scores: Floats, genuine: Bools, weights: Floats | None = None) -> Roc:
     """The ROC curve of scores [n]. Raises ValueError without both a genuine and an impostor pair."""
-    there = genuine if weights is None else genuine[weights > 0]
-    if not there.any() or there.all():
+    weighed = genuine if weights is None else genuine[weights > 0]
+    if not weighed.any() or weighed.all():
         raise ValueError("a ROC curve needs genuine and impostor pairs")
     false_accept, true_accept, threshold = roc_curve(genuine, scores, sample_weight=weights, drop_intermediate=False)
     return Roc(false_accept, true_accept, threshold)
@@ -96,8 +96,8 @@ def decisions(
     """
     accepted, rejected = probability >= accept_at, probability < reject_at
 
-    def share(of: Bools, among: Bools) -> float:
-        return float(np.average(of[among], weights=None if weights is None else weights[among]))
+    def share(which: Bools, among: Bools) -> float:
+        return float(np.average(which[among], weights=None if weights is None else weights[among]))
 
     decided = accepted | rejected
     return {
@@ -117,14 +117,14 @@ def intervals(
     """
     names, of_photo = np.unique(products, return_inverse=True)
     generator = np.random.default_rng(seed)
-    drawn = [
+    figures = [
         measure(generator.multinomial(len(names), np.full(len(names), 1 / len(names)))[of_photo].astype(float))
         for _ in range(draws)
     ]
-    if len(drawn) < 2:
+    if len(figures) < 2:
         return {}
     tails = [(1 - level) / 2, (1 + level) / 2]
     return {
-        key: dict(zip(("low", "high"), map(float, np.quantile([one[key] for one in drawn], tails)), strict=True))
-        for key in drawn[0]
+        key: dict(zip(("low", "high"), map(float, np.quantile([drawn[key] for drawn in figures], tails)), strict=True))
+        for key in figures[0]
     }

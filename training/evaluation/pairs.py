@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from training.decision.decision import Decision
-from training.decision.log_ratio import Bools, Cohort, Floats, Judging, log_ratios
+from training.decision.log_ratio import Bools, Cohort, Floats, LogRatio, log_ratios
 from training.evaluation.metrics import decisions, genuine_pairs, identification, intervals, separation
 
 
@@ -39,8 +39,8 @@ class Pairs:
     @cached_property
     def hard(self) -> Bools:
         """[P, J] hard impostors: another product of the photo's own category."""
-        own, of = self.photos.category.to_numpy(str)[:, None], self.originals.category.to_numpy(str)[None, :]
-        return (own == of) & (own != "") & ~self.genuine
+        own, claimed = self.photos.category.to_numpy(str)[:, None], self.originals.category.to_numpy(str)[None, :]
+        return (own == claimed) & (own != "") & ~self.genuine
 
     def where(self, photos: Bools) -> "Pairs":
         """The pairs of some of the photos (bool [P])."""
@@ -55,11 +55,11 @@ def compare(
     photo_embeddings: Floats,
     original_embeddings: Floats,
     cohort: Cohort,
-    judging: Judging,
+    formula: LogRatio,
 ) -> Pairs:
     """Similarity and log-ratio of every photo [P, D] with every original [J, D], over the cohort."""
     similarity = np.clip(photo_embeddings @ original_embeddings.T, -1, 1).astype(np.float32)
-    ratios = log_ratios(photo_embeddings, original_embeddings, cohort, judging)
+    ratios = log_ratios(photo_embeddings, original_embeddings, cohort, formula)
     return Pairs(photos, originals, similarity, ratios)
 
 
@@ -79,14 +79,14 @@ def measure(pairs: Pairs, decision: Decision, draws: int) -> dict[str, Any]:
         )
         return identification(pairs.log_ratio, pairs.truth, weights) | decided
 
-    found: dict[str, Any] = weighted()
-    found |= {"photos": len(pairs.photos), "products": int(pairs.photos.product_id.nunique())}
-    found["interval"] = intervals(weighted, pairs.photos.product_id.to_numpy(), draws)
-    found |= hard_figures(pairs, pairs.log_ratio)
-    if "hard" in found:
+    figures: dict[str, Any] = weighted()
+    figures |= {"photos": len(pairs.photos), "products": int(pairs.photos.product_id.nunique())}
+    figures["interval"] = intervals(weighted, pairs.photos.product_id.to_numpy(), draws)
+    figures |= hard_figures(pairs, pairs.log_ratio)
+    if "hard" in figures:
         accepted = probability[pairs.hard] >= decision.accept_at
-        found["hard"]["false_accept_rate"] = float(accepted.mean())
-    return found
+        figures["hard"]["false_accept_rate"] = float(accepted.mean())
+    return figures
 
 
 def hard_figures(pairs: Pairs, scores: Floats) -> dict[str, dict[str, float]]:
@@ -104,27 +104,27 @@ def in_team_mix(pairs: Pairs, decision: Decision) -> tuple[Floats, Bools, Floats
     return decision.probability(pairs.log_ratio).ravel(), genuine, share
 
 
-def by_group(pairs: Pairs, find: Callable[[Pairs, Bools], Any]) -> dict[str, Any]:
-    """What `find` gives for photos of known products and for those of new ones, each where there are any."""
+def by_group(pairs: Pairs, measure_group: Callable[[Pairs, Bools], Any]) -> dict[str, Any]:
+    """What `measure_group` gives for photos of known products and for those of new ones, each where there are any."""
     known = pairs.photos.known.to_numpy(bool)
     groups = {"known": known, "new": ~known}
-    return {name: find(pairs.where(which), which) for name, which in groups.items() if which.any()}
+    return {name: measure_group(pairs.where(which), which) for name, which in groups.items() if which.any()}
 
 
 def table(pairs: Pairs, decision: Decision) -> pa.Table:
     """A row a pair, photo by photo: the contents of pairs.parquet."""
     photos, originals = len(pairs.photos), len(pairs.originals)
 
-    def each(column: str) -> NDArray:
+    def per_pair(column: str) -> NDArray:
         return np.repeat(pairs.photos[column].to_numpy(), originals)
 
     return pa.table(
         {
-            "photo_id": each("picture_id"),
+            "photo_id": per_pair("picture_id"),
             "claimed_product_id": np.tile(pairs.originals.product_id.to_numpy(), photos),
-            "product_id": each("product_id"),
-            "split": each("split"),
-            "known": each("known"),
+            "product_id": per_pair("product_id"),
+            "split": per_pair("split"),
+            "known": per_pair("known"),
             "similarity": pairs.similarity.ravel(),
             "log_ratio": pairs.log_ratio.ravel().astype(np.float32),
             "probability": decision.probability(pairs.log_ratio).ravel(),

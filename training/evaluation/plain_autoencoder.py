@@ -1,7 +1,7 @@
 """The textbook's answer as a baseline: a convolutional autoencoder that reconstructs its input, and nothing else.
 
 64 px in, a latent of 128, 64 px out, mean squared error; no camera, no product, no contrast. Trained on the pictures
-that training saw; what it learned is kept in .photoproof/baselines/, found again by data, code and epochs.
+that training saw; what it learned is kept in .photoproof/baselines/, under a key of data, code and epochs.
 """
 
 import zipfile
@@ -13,7 +13,9 @@ import pandas as pd
 import tensorflow as tf
 
 from training.model.images import read_pictures
+from training.stage.files import writing_whole
 from training.stage.fingerprints import code_of, key_of
+from training.stage.places import BASELINES, DATA
 
 SIDE, LATENT, BATCH = 64, 128, 32
 RATE = 1e-3
@@ -25,13 +27,13 @@ def plain_encoder(root: Path, training: pd.DataFrame, epochs: int, seed: int = 1
     rows = training.sort_values("picture_id")
     code = code_of(["evaluation/plain_autoencoder.py", "model/images.py"])
     key = key_of(rows[["picture_id", "sha256"]].to_json(orient="values"), epochs, seed, tf.__version__, *code)
-    kept = root / ".photoproof/baselines" / f"plain_autoencoder-{key}.npz"
+    kept = root / BASELINES / f"plain_autoencoder-{key}.npz"
     encoder, decoder = _networks(seed)
     try:
         with kept.open("rb") as file, np.load(file) as arrays:
-            encoder.set_weights([arrays[f"arr_{at}"] for at in range(len(arrays.files))])
+            encoder.set_weights([arrays[f"arr_{index}"] for index in range(len(arrays.files))])
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        _train(encoder, decoder, [root / "data" / path for path in rows.path], epochs, seed)
+        _train(encoder, decoder, [root / DATA / path for path in rows.path], epochs, seed)
         _keep(encoder, kept)
     return encoder
 
@@ -72,9 +74,7 @@ def _train(encoder: keras.Model, decoder: keras.Model, paths: list[Path], epochs
 
 def _keep(encoder: keras.Model, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with writing_whole(path) as part, part.open("wb") as file:
         np.savez(file, *encoder.get_weights())
-    part.replace(path)
-    for old in sorted(path.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+    for old in sorted(path.parent.glob("*.npz"), key=lambda kept: kept.stat().st_mtime)[:-_KEPT]:
         old.unlink()

@@ -25,8 +25,8 @@ def slice_figures(pairs: Pairs, decision: Decision) -> dict[str, dict[str, dict[
     originals, at thresholds of the whole; below LEAST photos {"photos", "products"} alone.
     """
     return {
-        cut: {name: by_group(pairs.where(which), lambda group, _: _figures(group, decision)) for name, which in found}
-        for cut, found in cuts(pairs).items()
+        cut: {name: by_group(pairs.where(which), lambda group, _: _figures(group, decision)) for name, which in slices}
+        for cut, slices in cuts(pairs).items()
     }
 
 
@@ -38,13 +38,14 @@ def cuts(pairs: Pairs) -> dict[str, list[tuple[str, Bools]]]:
     """
     photos, own = pairs.photos, pairs.originals.iloc[pairs.truth]
     category = photos.category.to_numpy(str)
-    found = {"category": [(name, category == name) for name in np.unique(category[category != ""])]}
+    slices = {"category": [(name, category == name) for name in np.unique(category[category != ""])]}
     for name, rows in (("photo size", photos), ("original size", own)):
         if {"width", "height"} <= set(rows.columns):
-            found[name] = _by_size(rows)
+            slices[name] = _by_size(rows)
     if "light_mean" in photos.columns:
-        found["light"] = _by_third(photos.light_mean.to_numpy(float))
-    return {cut: there for cut, slices in found.items() if (there := [one for one in slices if one[1].any()])}
+        slices["light"] = _by_third(photos.light_mean.to_numpy(float))
+    filled = {cut: [(name, which) for name, which in parts if which.any()] for cut, parts in slices.items()}
+    return {cut: parts for cut, parts in filled.items() if parts}
 
 
 def _by_size(rows: pd.DataFrame) -> list[tuple[str, Bools]]:
@@ -52,7 +53,7 @@ def _by_size(rows: pd.DataFrame) -> list[tuple[str, Bools]]:
     names = [f"under {SIDES[0]} px"]
     names += [f"{low:,} to {high - 1:,} px" for low, high in pairwise(SIDES)]
     names += [f"{SIDES[-1]:,} px and more"]
-    return [(name, np.digitize(side, SIDES) == at) for at, name in enumerate(names)]
+    return [(name, np.digitize(side, SIDES) == index) for index, name in enumerate(names)]
 
 
 def _by_third(light: np.ndarray) -> list[tuple[str, Bools]]:
@@ -68,11 +69,11 @@ def _figures(pairs: Pairs, decision: Decision) -> dict[str, Any]:
     counts = {"photos": len(pairs.photos), "products": int(pairs.photos.product_id.nunique())}
     if len(pairs.photos) < LEAST:
         return counts
-    found = separation(pairs.log_ratio.ravel(), pairs.genuine.ravel())
-    chances = decision.probability(pairs.log_ratio)
-    decided = decisions(chances, pairs.genuine, decision.accept_at, decision.reject_at, decision.prior_match)
+    separated = separation(pairs.log_ratio.ravel(), pairs.genuine.ravel())
+    probability = decision.probability(pairs.log_ratio)
+    decided = decisions(probability, pairs.genuine, decision.accept_at, decision.reject_at, decision.prior_match)
     return counts | {
-        "auc": found["auc"],
-        "tar_at_far_1pct": found["tar_at_far_1pct"],
+        "auc": separated["auc"],
+        "tar_at_far_1pct": separated["tar_at_far_1pct"],
         "share_decided": decided["share_decided"],
     }

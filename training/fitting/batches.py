@@ -1,4 +1,4 @@
-"""The pictures of a training run, and which of them each step sees: the same for a seed, from whichever step on."""
+"""Which pictures each step of training sees, and the pictures: the same for a seed, whichever step a run resumes at."""
 
 import numpy as np
 import tensorflow as tf
@@ -16,30 +16,30 @@ def step_size(catalogue: Catalogue, train: Train) -> tuple[int, int]:
 
 
 def steps_per_epoch(catalogue: Catalogue, train: Train, replicas: int = 1) -> int:
-    """Steps that show as many photos as there are, where each of the replicas takes a step's pictures at a time."""
+    """Steps that show as many photos as the catalogue has, where each replica takes a step's pictures at a time."""
     products, _ = step_size(catalogue, train)
     return max(1, -(-catalogue.photos // (products * train.photos_per_product * replicas)))
 
 
 def plan_steps(catalogue: Catalogue, train: Train, steps: int) -> np.ndarray:
-    """Which picture stands where: int32 [steps, pictures in a step], originals first, then product by product.
+    """Numbers of the pictures of each step: int32 [steps, pictures in a step], originals first, then by product.
 
-    Products, and each product's photos, are dealt like cards: none comes again before all have come. A photo's
+    Products, and each product's photos, are dealt like cards: none is repeated before all were dealt. A photo's
     place goes to the product's original with chance drawn_share, or where the product has no photo.
     """
     rng = np.random.default_rng(train.seed)
     in_step, _ = step_size(catalogue, train)
     products = _Deck(np.arange(catalogue.count), rng)
-    of_product = [np.flatnonzero(catalogue.products == at)[1:] for at in range(catalogue.count)]
-    photos = [_Deck(numbers, rng) for numbers in of_product]
+    photos_of = [np.flatnonzero(catalogue.products == product)[1:] for product in range(catalogue.count)]
+    photos = [_Deck(numbers, rng) for numbers in photos_of]
     plan = []
     for _ in range(steps):
         dealt = products.deal(in_step)
         plan.append(list(dealt))
         for product in dealt:
-            taken = photos[product].deal(train.photos_per_product)
+            hand = photos[product].deal(train.photos_per_product)
             drawn = rng.random(train.photos_per_product) < train.drawn_share
-            plan[-1] += [product if draw or photo is None else photo for draw, photo in zip(drawn, taken, strict=True)]
+            plan[-1] += [product if draw or photo is None else photo for draw, photo in zip(drawn, hand, strict=True)]
     return np.array(plan, np.int32)
 
 
@@ -51,27 +51,28 @@ def batches(catalogue: Catalogue, train: Train, plan: np.ndarray, first: int, re
     in_step, size = step_size(catalogue, train)
     side = train.image_size
     numbers, products = tf.constant(plan.reshape(-1)), tf.constant(catalogue.products)
-    held = len(catalogue.paths) * side * side * 3 <= train.cache_gigabytes * 1e9
-    cache = read_all(catalogue.paths, side) if held else tf.constant(catalogue.paths)
+    fits = len(catalogue.paths) * side * side * 3 <= train.cache_gigabytes * 1e9
+    cache = read_all(catalogue.paths, side) if fits else tf.constant(catalogue.paths)
 
-    def look(at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        number = numbers[at]
-        picture = tf.cast(cache[number], tf.float32) / 255.0 if held else decode(tf.io.read_file(cache[number]), side)
+    def augment(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        number = numbers[place]
+        picture = tf.cast(cache[number], tf.float32) / 255.0 if fits else decode(tf.io.read_file(cache[number]), side)
         picture = tf.ensure_shape(picture, [side, side, 3])
-        seed = tf.stack([tf.constant(train.seed, tf.int64), at])
-        taken = number >= catalogue.count
-        drawn = tf.math.floormod(at, size) >= in_step
-        camera = tf.where(taken, 2, tf.where(drawn, 1, 0))
-        ways = [lambda way=way: photograph(picture, seed, way) for way in (REPRODUCED, Camera(), RETAKEN)]
-        seen = tf.switch_case(camera, ways)
-        return seen, products[number]
+        seed = tf.stack([tf.constant(train.seed, tf.int64), place])
+        is_photo = number >= catalogue.count
+        as_photo = tf.math.floormod(place, size) >= in_step
+        which = tf.where(is_photo, 2, tf.where(as_photo, 1, 0))
+        cameras = [
+            lambda camera=camera: photograph(picture, seed, camera) for camera in (REPRODUCED, Camera(), RETAKEN)
+        ]
+        return tf.switch_case(which, cameras), products[number]
 
-    rows = tf.data.Dataset.range(first * size, plan.size)
-    return on_all_cores(rows, look).batch(size * replicas, drop_remainder=True).prefetch(4)
+    places = tf.data.Dataset.range(first * size, plan.size)
+    return on_all_cores(places, augment).batch(size * replicas, drop_remainder=True).prefetch(4)
 
 
 class _Deck:
-    """Deals without repeating before all have come; a hand no larger than the deck holds no card twice."""
+    """Deals without repeating before all were dealt; a hand no larger than the deck holds no card twice."""
 
     def __init__(self, cards: np.ndarray, rng: np.random.Generator):
         self._cards, self._rng, self._left = cards, rng, []

@@ -12,8 +12,7 @@ from training.dataset.splits import assign_splits
 from training.model.images import read_pictures
 from training.stage.errors import BadInput
 from training.stage.params import Params
-
-ACCEPTED = Path("reports/validation/accepted.parquet")
+from training.stage.places import ACCEPTED, DATA
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Catalogue:
 
 
 def read_splits(root: Path, params: Params) -> pd.DataFrame:
-    """What validation accepted, with `known` and `split`. Raises BadInput where it is missing or too little."""
+    """What validation accepted, with `known` and `split`. Raises BadInput where it is missing or a split is empty."""
     if not (root / ACCEPTED).is_file():
         raise BadInput(f"{ACCEPTED} not found: run `dvc repro validate`")
     return assign_splits(read_manifest(root / ACCEPTED), params.split)
@@ -42,15 +41,15 @@ def read_splits(root: Path, params: Params) -> pd.DataFrame:
 def catalogue_of(root: Path, rows: pd.DataFrame, photos_in: str) -> Catalogue:
     """The originals in `rows`, and their photos that are in the split `photos_in`.
 
-    A photo whose product has no original (validation set it aside) can't be compared and is left out.
+    A photo whose product's original was set aside by validation can't be compared and is left out.
     """
     originals = _sorted(rows, rows.role == "original")
-    place = {product: at for at, product in enumerate(originals.product_id)}
-    photos = _sorted(rows, (rows.role == "photo") & (rows.split == photos_in) & rows.product_id.isin(list(place)))
+    number = {product: index for index, product in enumerate(originals.product_id)}
+    photos = _sorted(rows, (rows.role == "photo") & (rows.split == photos_in) & rows.product_id.isin(list(number)))
     pictures = pd.concat([originals, photos])
     return Catalogue(
-        tuple(str(root / "data" / path) for path in pictures.path),
-        pictures.product_id.map(place).to_numpy(np.int32),
+        tuple(str(root / DATA / path) for path in pictures.path),
+        pictures.product_id.map(number).to_numpy(np.int32),
         len(originals),
     )
 
@@ -61,5 +60,5 @@ def _sorted(rows: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
 
 def read_all(paths: tuple[str, ...], size: int) -> tf.Tensor:
     """Decode files into uint8 [N, size, size, 3]."""
-    pictures = read_pictures(paths, size).map(lambda one: tf.cast(tf.round(one * 255.0), tf.uint8))
+    pictures = read_pictures(paths, size).map(lambda picture: tf.cast(tf.round(picture * 255.0), tf.uint8))
     return pictures.batch(len(paths)).get_single_element()

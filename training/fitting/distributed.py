@@ -1,4 +1,4 @@
-"""Training on several machines at once: the first leads, keeps and decides; the others compute and follow."""
+"""Training on several machines at once: the first, the chief, decides and keeps the results; the others compute."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,30 +11,30 @@ from training.stage.errors import BadInput
 
 
 def strategy_of(environment: Mapping[str, str]) -> tf.distribute.Strategy:
-    """One of as many workers as TF_CONFIG names, each on all of its GPUs; without it, what TensorFlow has by default.
+    """A strategy of as many workers as TF_CONFIG names, each on all of its GPUs; without it, TensorFlow's default.
 
-    Call it before anything is computed; it waits for the other workers. Raises BadInput for a TF_CONFIG that is none.
+    Call it before anything is computed; it waits for the other workers. Raises BadInput for a malformed TF_CONFIG.
     """
-    said = environment.get("TF_CONFIG")
-    if not said:
+    text = environment.get("TF_CONFIG")
+    if not text:
         return tf.distribute.get_strategy()
     try:
-        config = json.loads(said)
+        config = json.loads(text)
         config["cluster"]["worker"][config["task"]["index"]]
     except (ValueError, KeyError, TypeError, IndexError):
         form = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-        raise BadInput(f"TF_CONFIG must be {form}, the first worker being the one that leads") from None
+        raise BadInput(f"TF_CONFIG must be {form}; the first worker leads") from None
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process keeps what comes of training; the only one always does."""
+    """Whether this process keeps the results of training; a single process always does."""
     resolver = strategy.cluster_resolver
     return resolver is None or not resolver.task_id
 
 
 def from_chief(strategy: tf.distribute.Strategy, value: Any) -> np.ndarray:
-    """What the chief gives as `value`, float64 of the same shape, in every worker; all must call it."""
+    """The chief's `value`, as float64 of the same shape, in every worker; all must call it."""
     own = np.asarray(value, np.float64)
     if strategy.cluster_resolver is None:
         return own
@@ -46,13 +46,13 @@ def from_chief(strategy: tf.distribute.Strategy, value: Any) -> np.ndarray:
     return np.asarray(strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.function(of_replica)), axis=None))
 
 
-def agree(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
+def share_variables(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
     """Give the variables the chief's values, in every worker; all must call it."""
     if strategy.cluster_resolver is None:
         return
-    own = [np.asarray(one.numpy()) for one in variables]
-    flat = from_chief(strategy, np.concatenate([one.ravel().astype(np.float64) for one in own]))
-    at = 0
-    for variable, value in zip(variables, own, strict=True):
-        variable.assign(flat[at : at + value.size].reshape(value.shape).astype(value.dtype))
-        at += value.size
+    values = [np.asarray(variable.numpy()) for variable in variables]
+    flat = from_chief(strategy, np.concatenate([value.ravel().astype(np.float64) for value in values]))
+    start = 0
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(flat[start : start + value.size].reshape(value.shape).astype(value.dtype))
+        start += value.size

@@ -24,7 +24,9 @@ class Learner:
     model: Autoencoder
     optimizers: list[tuple[keras.Optimizer, list[Any]]]
     bank: tf.Variable
+    """The originals' last latents, float32 [originals, latent_size]."""
     seen: tf.Variable
+    """Which originals have one, bool [originals]."""
     sums: tf.Variable
     """Losses since the epoch began, in the order of LOSSES, and the number of steps."""
 
@@ -38,7 +40,7 @@ class Learner:
         """Everything that a checkpoint holds, in a fixed order."""
         return [
             *self.model_variables,
-            *(one for opt, _ in self.optimizers for one in opt.variables),
+            *(variable for optimizer, _ in self.optimizers for variable in optimizer.variables),
             self.bank,
             self.seen,
             self.sums,
@@ -46,14 +48,15 @@ class Learner:
 
 
 def new_learner(settings: Train, originals: int, steps: int) -> Learner:
-    """Networks as built, rates that rise over a twentieth of the steps and fall to zero as a cosine, empty memories.
+    """New networks, rates that rise over a twentieth of the steps and fall to zero as a cosine, empty memories.
 
     Call it in the strategy's scope.
     """
     model = autoencoder.build(settings)
-    top = {id(one) for one in model.encoder.get_layer(autoencoder.HEAD).trainable_variables}
-    backbone = [one for one in model.encoder.trainable_variables if id(one) not in top]
-    head = [one for one in model.encoder.trainable_variables if id(one) in top] + model.decoder.trainable_variables
+    trainable = model.encoder.trainable_variables
+    top = {id(variable) for variable in model.encoder.get_layer(autoencoder.HEAD).trainable_variables}
+    backbone = [variable for variable in trainable if id(variable) not in top]
+    head = [variable for variable in trainable if id(variable) in top] + model.decoder.trainable_variables
     optimizers = []
     for rate, group in ((settings.backbone_rate, backbone), (settings.head_rate, head)):
         warm = max(1, steps // 20)
@@ -67,22 +70,22 @@ def new_learner(settings: Train, originals: int, steps: int) -> Learner:
         optimizer.build(group)
         optimizers.append((optimizer, group))
 
-    def kept(value: tf.Tensor, aggregation: tf.VariableAggregation) -> tf.Variable:
+    def memory(value: tf.Tensor, aggregation: tf.VariableAggregation) -> tf.Variable:
         return tf.Variable(value, trainable=False, aggregation=aggregation)
 
-    same, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
-    bank = kept(tf.zeros([originals, settings.latent_size]), same)
-    seen = kept(tf.zeros([originals], tf.bool), same)
-    return Learner(model, optimizers, bank, seen, kept(tf.zeros([len(LOSSES) + 1]), mean))
+    first, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
+    bank = memory(tf.zeros([originals, settings.latent_size]), first)
+    seen = memory(tf.zeros([originals], tf.bool), first)
+    return Learner(model, optimizers, bank, seen, memory(tf.zeros([len(LOSSES) + 1]), mean))
 
 
 def step_function(
     learner: Learner, catalogue: Catalogue, settings: Train, strategy: tf.distribute.Strategy
 ) -> Callable[[Any, Any], None]:
-    """One step on (pictures float32 [B, S, S, 3], products int32 [B]), B a multiple of the strategy's replicas.
+    """The function that takes a step: pictures float32 [B, S, S, 3] and their products int32 [B].
 
-    Each replica takes a whole step's pictures, as batches.plan_steps lays them, and learns what the others' originals
-    looked like.
+    B is a multiple of the strategy's replicas. Each replica takes a whole step's pictures, in the order of
+    batches.plan_steps, and remembers the latents of the others' originals too.
     """
     originals = catalogues.read_all(catalogue.paths[: catalogue.count], settings.decoded_size)
     in_step, _ = batches.step_size(catalogue, settings)
@@ -105,8 +108,8 @@ def step_function(
                 + settings.classify_weight * classification
                 + settings.contrast_weight * contrast
             )
-            shared = loss / strategy.num_replicas_in_sync  # the optimizers add up what the replicas found
-        variables = [one for _, group in learner.optimizers for one in group]
+            shared = loss / strategy.num_replicas_in_sync  # the optimizers add up the replicas' gradients
+        variables = [variable for _, group in learner.optimizers for variable in group]
         gradients = iter(tape.gradient(shared, variables))
         for optimizer, group in learner.optimizers:
             optimizer.apply([next(gradients) for _ in group], group)

@@ -1,8 +1,8 @@
 """The autoencoder: an encoder to an L2-normalised latent, and a decoder that draws a product's original from it.
 
-An encoder that starts from ImageNet weights may hold its first weights beside the learned ones: the embedding is then
-the latent and, weighted, the principal components of what the first weights make of a picture. The latent is better on
-products that training saw, the other on those that it never saw, and both together beat each.
+An encoder that starts from ImageNet weights may keep those weights beside the learned ones: the embedding is then
+the latent and, weighted, the principal components of the ImageNet features. The latent is better on products that
+training saw, the components on those that it never saw, and both together are better than either.
 """
 
 import difflib
@@ -17,6 +17,7 @@ import numpy as np
 
 from training.model import backbones
 from training.stage.errors import BadInput
+from training.stage.files import write_whole, writing_whole
 from training.stage.params import Train
 
 FACTS = "autoencoder.json"
@@ -48,9 +49,9 @@ class Autoencoder:
 
 
 def fit_fixed(autoencoder: Autoencoder, pictures: Iterable[np.ndarray]) -> None:
-    """Set the fixed part's principal components from pictures, batches of what the encoder takes; nothing without one.
+    """Set the principal components of the fixed part, where there is one, from batches of the encoder's input.
 
-    Fewer pictures than components leave the last ones zero.
+    With fewer pictures than components the last components are zero.
     """
     encoder = autoencoder.encoder
     if not autoencoder.train.fixed_weight:
@@ -59,15 +60,15 @@ def fit_fixed(autoencoder: Autoencoder, pictures: Iterable[np.ndarray]) -> None:
     features = np.concatenate([np.asarray(pooled(batch, training=False), np.float64) for batch in pictures])
     mean = features.mean(0)
     components = np.linalg.svd(features - mean, full_matrices=False)[2].T[:, : autoencoder.train.fixed_size]
-    wanting = autoencoder.train.fixed_size - components.shape[1]
-    components = np.pad(components, [(0, 0), (0, wanting)])
+    missing = autoencoder.train.fixed_size - components.shape[1]
+    components = np.pad(components, [(0, 0), (0, missing)])
     encoder.get_layer(_FIXED_HEAD).set_weights([components, -mean @ components])
 
 
 def build(train: Train) -> Autoencoder:
-    """A new autoencoder, seeded by train.seed, with ImageNet weights where the encoder has such.
+    """A new autoencoder, seeded by train.seed, with ImageNet weights where the encoder has them.
 
-    Raises BadInput for an encoder, a precision or a size that there is none of, or missing weights.
+    Raises BadInput for an unknown encoder or precision, an impossible size, or missing weights.
     """
     return _build(train, train.precision, pretrained=True)
 
@@ -76,13 +77,10 @@ def save(autoencoder: Autoencoder, folder: Path) -> None:
     """Write autoencoder.json, encoder.weights.npz and decoder.weights.npz: the variables in the model's order."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in _models(autoencoder):
-        part = folder / f"{name}.part"
-        with part.open("wb") as file:
+        with writing_whole(folder / f"{name}.weights.npz") as part, part.open("wb") as file:
             np.savez(file, *[variable.numpy() for variable in model.weights])
-        part.replace(folder / f"{name}.weights.npz")
-    part = folder / f"{FACTS}.part"
-    part.write_text(json.dumps({"train": asdict(autoencoder.train), "keras": keras.__version__}, indent=2) + "\n")
-    part.replace(folder / FACTS)
+    facts = {"train": asdict(autoencoder.train), "keras": keras.__version__}
+    write_whole(folder / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def load(folder: Path) -> Autoencoder:
@@ -128,15 +126,15 @@ def _build(train: Train, precision: str, pretrained: bool) -> Autoencoder:
 
 
 def _scratch(train: Train) -> keras.Model:
-    """About 0.6 M parameters; what it knows of a place is its mean and its strongest answer."""
+    """About 0.6 M parameters; each feature map is pooled to its mean and its maximum."""
     pictures = keras.Input([train.image_size, train.image_size, 3])
     x = keras.layers.Rescaling(4.0, -2.0)(pictures)
     x = _conv_norm(x, 32, 2)
     for channels in (48, 96, 160):
         x = _conv_norm(x, channels, 2)
-        came = x
+        shortcut = x
         x = _conv_norm(x, channels)
-        x = keras.layers.ReLU()(keras.layers.Add()([_conv_norm(x, channels, relu=False), came]))
+        x = keras.layers.ReLU()(keras.layers.Add()([_conv_norm(x, channels, relu=False), shortcut]))
     pooled = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
     x = _centred(keras.layers.Concatenate()(pooled))
     return keras.Model(pictures, _latent(x, train), name="encoder")
@@ -144,12 +142,12 @@ def _scratch(train: Train) -> keras.Model:
 
 def _pretrained(train: Train, pretrained: bool) -> keras.Model:
     backbone = backbones.backbone(train, pretrained)
-    last, *beside = backbone.outputs
+    last, *fixed = backbone.outputs
     x = _centred(keras.layers.GlobalAveragePooling2D()(last))
     x = keras.layers.Dropout(0.2, seed=train.seed)(x)
     x = _latent(x, train)
-    for one in beside:
-        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=_FIXED_POOL)(one)
+    for feature_map in fixed:
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name=_FIXED_POOL)(feature_map)
         components = keras.layers.Dense(train.fixed_size, dtype="float32", trainable=False, name=_FIXED_HEAD)(pooled)
         components = keras.layers.UnitNormalization(dtype="float32")(components)
         weighted = keras.layers.Rescaling(train.fixed_weight, dtype="float32")(components)
@@ -158,7 +156,7 @@ def _pretrained(train: Train, pretrained: bool) -> keras.Model:
 
 
 def _centred(x: Any) -> Any:
-    """What pictures have in common goes; else all cosines begin near 1, and learning with it."""
+    """Removes what all pictures have in common; else all cosines begin near 1 and learning stalls."""
     return keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, dtype="float32")(x)
 
 

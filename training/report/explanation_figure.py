@@ -23,8 +23,8 @@ LEAST = 0.5
 
 
 @dataclass(frozen=True)
-class Row:
-    """An explanation and its words; pictures of the products that the photo is most like, where they are there."""
+class ExplainedPair:
+    """An explanation and its words; pictures of the products that the photo is most like, where they exist."""
 
     title: str
     explanation: Explanation
@@ -32,33 +32,36 @@ class Row:
     """What to write under each, and its picture."""
 
 
-def explanation_figure(rows: Sequence[Row], decision: Decision) -> Figure:
+def explanation_figure(rows: Sequence[ExplainedPair], decision: Decision) -> Figure:
     """Original, photo, map, what the decoder draws, and the nearest products, with the scores above each row."""
     figure = Figure(figsize=(12.9, 3.15 * len(rows)))
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, row in zip(parts, rows, strict=True):
-        found = row.explanation
+        explanation = row.explanation
         panels = part.subplots(1, 6, width_ratios=[1, 1, 1, 1, 1, 0.8])
         part.subplots_adjust(0.008, 0.05, 0.995, 0.78, wspace=0.06)
         part.text(0.008, 0.96, shortened(row.title, 110), fontsize=11.5, color=INK, va="top", fontweight="bold")
-        part.text(0.008, 0.885, _scores(found, decision), fontsize=9, color=MUTED, va="top")
-        _picture(panels[0], found.original, "original")
-        _picture(panels[1], found.photo, "photo")
-        _evidence(panels[2], found)
-        _picture(panels[3], found.drawn_photo, "drawn from the photo")
-        _picture(panels[4], found.drawn_original, "drawn from the original")
+        part.text(0.008, 0.885, _scores(explanation, decision), fontsize=9, color=MUTED, va="top")
+        _picture(panels[0], explanation.original, "original")
+        _picture(panels[1], explanation.photo, "photo")
+        _evidence(panels[2], explanation)
+        _picture(panels[3], explanation.drawn_photo, "drawn from the photo")
+        _picture(panels[4], explanation.drawn_original, "drawn from the original")
         _nearest(panels[5], row.nearest)
     return figure
 
 
 def label(name: str, cosine: float) -> str:
-    """What stands beside one of the products that the photo is most like."""
+    """The caption of one of the products that the photo is most like."""
     return "\n".join([*textwrap.wrap(name, 16, max_lines=3, placeholder="…"), f"{cosine:.2f}"])
 
 
-def _scores(found: Explanation, decision: Decision) -> str:
-    both = f"reject below {in_words(decision.reject_at)}, accept from {in_words(decision.accept_at)}"
-    return f"{found.outcome} · probability {in_words(found.probability)} ({both}) · cosine {found.similarity:.2f}"
+def _scores(explanation: Explanation, decision: Decision) -> str:
+    thresholds = f"reject below {in_words(decision.reject_at)}, accept from {in_words(decision.accept_at)}"
+    return (
+        f"{explanation.outcome} · probability {in_words(explanation.probability)} ({thresholds}) · "
+        f"cosine {explanation.similarity:.2f}"
+    )
 
 
 def _picture(axes: Axes, picture: Floats, title: str) -> None:
@@ -67,12 +70,12 @@ def _picture(axes: Axes, picture: Floats, title: str) -> None:
     _bare(axes)
 
 
-def _evidence(axes: Axes, found: Explanation) -> None:
-    reach = max(LEAST, float(np.abs(found.evidence).max()))
+def _evidence(axes: Axes, explanation: Explanation) -> None:
+    reach = max(LEAST, float(np.abs(explanation.evidence).max()))
     scaled = Normalize(-reach, reach)
-    grey = np.repeat(found.photo.mean(axis=2, keepdims=True), 3, axis=2)
-    strength = np.clip(np.abs(found.evidence)[..., None] / reach, 0, 1) ** 0.7
-    colours = AGAINST_FOR(scaled(np.where(found.evidence > 0, reach, -reach)))[..., :3]
+    grey = np.repeat(explanation.photo.mean(axis=2, keepdims=True), 3, axis=2)
+    strength = np.clip(np.abs(explanation.evidence)[..., None] / reach, 0, 1) ** 0.7
+    colours = AGAINST_FOR(scaled(np.where(explanation.evidence > 0, reach, -reach)))[..., :3]
     _picture(axes, (0.35 + 0.65 * grey) * (1 - 0.75 * strength) + colours * 0.75 * strength, "")
     axes.set_title("speaks against / for, in log-odds", fontsize=9, color=MUTED, pad=3)
     inside = axes.inset_axes((0.1, 0.035, 0.8, 0.035))
@@ -87,11 +90,11 @@ def _nearest(axes: Axes, nearest: Sequence[tuple[str, NDArray[np.float32] | None
     axes.axis("off")
     if nearest:
         axes.set_title("most like, of all", fontsize=9, color=MUTED, pad=3)
-    for at, (name, picture) in enumerate(nearest):
-        inside = axes.inset_axes((0, 1 - (at + 1) / 3 + 0.01, 0.4, 1 / 3 - 0.02))
+    for place, (name, picture) in enumerate(nearest):
+        inside = axes.inset_axes((0, 1 - (place + 1) / 3 + 0.01, 0.4, 1 / 3 - 0.02))
         inside.imshow(np.ones((2, 2, 3)) if picture is None else np.clip(picture, 0, 1), interpolation="bilinear")
         _bare(inside)
-        axes.text(0.44, 1 - (at + 0.5) / 3, name, fontsize=7.5, color=INK, va="center", transform=axes.transAxes)
+        axes.text(0.44, 1 - (place + 0.5) / 3, name, fontsize=7.5, color=INK, va="center", transform=axes.transAxes)
 
 
 def _bare(axes: Axes) -> None:

@@ -17,6 +17,7 @@ from scipy.stats import norm
 from training.decision.decision import Decision
 from training.decision.log_ratio import Bools, Floats
 from training.evaluation.metrics import Roc
+from training.report.numbers import percent
 
 INK, MUTED, LINE = "#1c2230", "#6b7385", "#d9dde6"
 GENUINE, IMPOSTOR, HARD = "#1f6feb", "#d1495b", "#edae49"
@@ -39,7 +40,7 @@ class Card:
     shown: str
     note: str
     wrong: bool
-    """Did the verdict itself go wrong, or is the pair only among the nearest to that?"""
+    """Whether the verdict is wrong; else the pair is only among the nearest to that."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -56,8 +57,8 @@ def roc_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
             axes.axvline(rate, color=LINE, linewidth=1, zorder=0)
         for name, curve in curves.items():
             label = f"{name.replace('_', ' ')}  (AUC {curve.auc:.3f})"
-            at = np.maximum(curve.false_accept, 1e-6)
-            axes.step(at, curve.true_accept, where="post", label=label, **_line(name))
+            rate = np.maximum(curve.false_accept, 1e-6)
+            axes.step(rate, curve.true_accept, where="post", label=label, **_line(name))
         axes.set(xscale="log", xlim=(1e-4, 1), ylim=(-0.01, 1.01), xlabel="false accept rate")
         axes.set_title(f"{group} products", loc="left", color=INK)
         _legend_below(axes)
@@ -75,7 +76,8 @@ def det_curves(groups: dict[str, dict[str, Roc]]) -> Figure:
     for axes, (group, curves) in zip(panels, groups.items(), strict=True):
         axes.plot(norm.ppf([low, high]), norm.ppf([low, high]), color=LINE, linewidth=1, zorder=0)
         for name, curve in curves.items():
-            errors = [norm.ppf(np.clip(one, low / 10, 1 - low)) for one in (curve.false_accept, 1 - curve.true_accept)]
+            rates = (curve.false_accept, 1 - curve.true_accept)
+            errors = [norm.ppf(np.clip(rate, low / 10, 1 - low)) for rate in rates]
             label = f"{name.replace('_', ' ')}  (EER {curve.eer:.3f})"
             axes.step(*errors, where="post", label=label, **_line(name))
         axes.set(xlim=norm.ppf([low, high]), ylim=norm.ppf([low, high]), xlabel="false accept rate")
@@ -124,11 +126,11 @@ def reliability_plot(bins: list[dict], error: float, prior_match: float) -> Figu
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.5, zorder=0)
-    predicted, observed = [one["predicted"] for one in bins], [one["observed"] for one in bins]
+    predicted, observed = [point["predicted"] for point in bins], [point["observed"] for point in bins]
     axes.plot(predicted, observed, color=GENUINE, linewidth=1, alpha=0.25)
-    axes.scatter(predicted, observed, s=[12 + 500 * one["share"] for one in bins], color=GENUINE, alpha=0.8)
+    axes.scatter(predicted, observed, s=[12 + 500 * point["share"] for point in bins], color=GENUINE, alpha=0.8)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability stated", ylabel="share that was genuine")
-    axes.set_title(f"{prior_match:.0%} genuine claims · calibration error {error:.3f}", loc="left", color=INK)
+    axes.set_title(f"{percent(prior_match)} genuine claims · calibration error {error:.3f}", loc="left", color=INK)
     _quiet(axes)
     return figure
 
@@ -143,14 +145,14 @@ def contact_sheet(cards: Sequence[Card], columns: int = 4) -> Figure:
         axes.axis("off")
     for axes, card in zip(grid, cards, strict=False):
         side = card.original.shape[0]
-        both = np.ones((side, 2 * side + side // 12, 3), np.float32)
-        both[:, :side], both[:, -side:] = card.original, card.photo
-        axes.imshow(both, interpolation="bilinear")
+        side_by_side = np.ones((side, 2 * side + side // 12, 3), np.float32)
+        side_by_side[:, :side], side_by_side[:, -side:] = card.original, card.photo
+        axes.imshow(side_by_side, interpolation="bilinear")
         names = (card.claimed,) if card.claimed == card.shown else (card.claimed, card.shown)
         title = " ← ".join(shortened(name, 44 // len(names)) for name in names)
         axes.set_title(f"{title}\n{card.note}", fontsize=7.5, color=INK, pad=4)
         colour = IMPOSTOR if card.wrong else LINE
-        size = (both.shape[1], both.shape[0])
+        size = (side_by_side.shape[1], side_by_side.shape[0])
         axes.add_patch(Rectangle((-0.5, -0.5), *size, fill=False, edgecolor=colour, linewidth=3 if card.wrong else 1))
     return figure
 

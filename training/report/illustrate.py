@@ -10,15 +10,15 @@ from training.dataset.draws import hash_to_unit
 from training.decision.decision import Decision
 from training.decision.log_ratio import Floats
 from training.evaluation.calibrate import reliability
-from training.evaluation.explain import Judge, explain
+from training.evaluation.explain import PairScorer, explain
 from training.evaluation.metrics import roc
 from training.evaluation.pairs import Pairs, by_group, in_team_mix
 from training.model.autoencoder import Autoencoder
 from training.model.images import decode
 from training.report import figures
-from training.report.explanation_figure import Row, explanation_figure, label
+from training.report.explanation_figure import ExplainedPair, explanation_figure, label
 from training.report.numbers import probability
-from training.report.page import Picture
+from training.report.page import Illustration
 
 SHEET = 16
 """Pairs on a contact sheet."""
@@ -30,13 +30,13 @@ NEAR = 96
 def illustrate(
     folder: Path,
     data: Path,
-    judge: Judge,
+    scorer: PairScorer,
     tested: Pairs,
     baselines: dict[str, Floats],
-) -> list[Picture]:
+) -> list[Illustration]:
     """Draw the evaluation's pictures into the folder; what the report shows, in its order."""
-    decision = judge.decision
-    chances = decision.probability(tested.log_ratio)
+    decision = scorer.decision
+    probabilities = decision.probability(tested.log_ratio)
     curves = by_group(
         tested,
         lambda group, rows: {
@@ -48,14 +48,14 @@ def illustrate(
         },
     )
     histograms = by_group(
-        tested, lambda group, rows: (chances[rows].ravel(), group.genuine.ravel(), group.hard.ravel())
+        tested, lambda group, rows: (probabilities[rows].ravel(), group.genuine.ravel(), group.hard.ravel())
     )
     bins, error = reliability(*in_team_mix(tested, decision))
     sheets = {
-        "false_accepts": _cards(data, tested, chances, decision, ~tested.genuine, likeliest=True),
-        "false_rejects": _cards(data, tested, chances, decision, tested.genuine, likeliest=False),
+        "false_accepts": _cards(data, tested, probabilities, decision, ~tested.genuine, likeliest=True),
+        "false_rejects": _cards(data, tested, probabilities, decision, tested.genuine, likeliest=False),
     }
-    made = [
+    drawn = [
         (
             "roc",
             figures.roc_curves(curves),
@@ -92,7 +92,7 @@ def illustrate(
         ),
         (
             "explanations",
-            explanation_figure(explained(judge, data, tested), judge.decision),
+            explanation_figure(explain_typical_pairs(scorer, data, tested), scorer.decision),
             "Why?",
             "Claimed product ← product shown. The map covers the photo piece by piece with grey: blue is where the "
             "claim loses log-odds by it, so what is there speaks for the claim, red where it gains. The command "
@@ -100,7 +100,7 @@ def illustrate(
         ),
         (
             "reconstructions",
-            figures.reconstruction_sheet(_reconstructions(data, judge.autoencoder, tested)),
+            figures.reconstruction_sheet(_reconstructions(data, scorer.autoencoder, tested)),
             "What the latent keeps",
             "Test photos, what the decoder makes of their embedding, and the product's original, which it was trained "
             "to reconstruct.",
@@ -112,56 +112,60 @@ def illustrate(
             "On the diagonal, what was stated came true as often as stated. A dot's area is its share of the pairs.",
         ),
     ]
-    pictures = []
-    for name, figure, title, caption in made:
+    illustrations = []
+    for name, figure, title, caption in drawn:
         figures.save(figure, folder / f"{name}.png")
-        pictures.append(Picture(folder / f"{name}.png", title, caption))
-    return pictures
+        illustrations.append(Illustration(folder / f"{name}.png", title, caption))
+    return illustrations
 
 
-def explained(judge: Judge, data: Path, pairs: Pairs) -> list[Row]:
+def explain_typical_pairs(scorer: PairScorer, data: Path, pairs: Pairs) -> list[ExplainedPair]:
     """The likeliest impostor pair, the least convincing genuine one, and the genuine one in the middle."""
-    chances = judge.decision.probability(pairs.log_ratio)
-    of_photos = chances[np.arange(len(chances)), pairs.truth]
-    by_chance = np.argsort(of_photos, kind="stable")
-    impostor = np.unravel_index(np.where(pairs.genuine, -1, chances).argmax(), chances.shape)
-    accepted = chances[impostor] >= judge.decision.accept_at
-    rejected = of_photos[by_chance[0]] < judge.decision.reject_at
-    middle = by_chance[len(by_chance) // 2]
+    probabilities = scorer.decision.probability(pairs.log_ratio)
+    of_photos = probabilities[np.arange(len(probabilities)), pairs.truth]
+    by_probability = np.argsort(of_photos, kind="stable")
+    impostor = np.unravel_index(np.where(pairs.genuine, -1, probabilities).argmax(), probabilities.shape)
+    accepted = probabilities[impostor] >= scorer.decision.accept_at
+    rejected = of_photos[by_probability[0]] < scorer.decision.reject_at
+    middle = by_probability[len(by_probability) // 2]
     chosen = [
         ("The worst false accept" if accepted else "The likeliest impostor (not accepted)", *impostor),
-        ("The worst false reject" if rejected else "The least convincing genuine photo (not rejected)", by_chance[0]),
+        (
+            "The worst false reject" if rejected else "The least convincing genuine photo (not rejected)",
+            by_probability[0],
+        ),
         ("A typical genuine photo", middle),
     ]
     originals = pairs.originals.set_index("product_id")
-    rows = []
+    explained_pairs = []
     for title, row, *column in chosen:
         photo, original = pairs.photos.iloc[row], pairs.originals.iloc[column[0] if column else pairs.truth[row]]
-        found = explain(judge, *(_picture(data, one.path, judge.size) for one in (original, photo)))
-        nearest = [(originals.loc[product], cosine) for product, cosine in found.nearest]
-        like = [(label(one["name"], cosine), _picture(data, str(one.path), NEAR)) for one, cosine in nearest]
-        rows.append(Row(f"{title}: {original['name']} ← {photo['name']}", found, like))
-    return rows
+        explanation = explain(scorer, *(_picture(data, path, scorer.size) for path in (original.path, photo.path)))
+        nearest = [(originals.loc[product], cosine) for product, cosine in explanation.nearest]
+        captioned = [(label(rival["name"], cosine), _picture(data, str(rival.path), NEAR)) for rival, cosine in nearest]
+        title = f"{title}: {original['name']} ← {photo['name']}"
+        explained_pairs.append(ExplainedPair(title, explanation, captioned))
+    return explained_pairs
 
 
 def _cards(
-    data: Path, pairs: Pairs, chances: Floats, decision: Decision, among: NDArray[np.bool_], likeliest: bool
+    data: Path, pairs: Pairs, probabilities: Floats, decision: Decision, among: NDArray[np.bool_], likeliest: bool
 ) -> list[figures.Card]:
-    worth = np.where(among, chances if likeliest else -chances, -np.inf)
+    worth = np.where(among, probabilities if likeliest else -probabilities, -np.inf)
     columns = worth.argmax(axis=1)  # the worst of each photo
     worst = worth[np.arange(len(worth)), columns]
     cards = []
     for row in np.argsort(-worst, kind="stable")[:SHEET]:
         column, photo = columns[row], pairs.photos.iloc[row]
-        original, chance = pairs.originals.iloc[column], float(chances[row, column])
-        wrong = chance >= decision.accept_at if likeliest else chance < decision.reject_at
+        original, own_probability = pairs.originals.iloc[column], float(probabilities[row, column])
+        wrong = own_probability >= decision.accept_at if likeliest else own_probability < decision.reject_at
         cards.append(
             figures.Card(
                 original=_picture(data, original.path),
                 photo=_picture(data, photo.path),
                 claimed=original["name"],
                 shown=photo["name"],
-                note=f"{probability(chance)} · cosine {pairs.similarity[row, column]:.2f} · "
+                note=f"{probability(own_probability)} · cosine {pairs.similarity[row, column]:.2f} · "
                 f"{'known' if photo.known else 'new'} · {photo.picture_id[-24:]}",
                 wrong=bool(wrong),
             )
@@ -170,7 +174,7 @@ def _cards(
 
 
 def _reconstructions(data: Path, autoencoder: Autoencoder, pairs: Pairs, count: int = 10) -> dict[str, Floats]:
-    order = np.argsort([hash_to_unit("shown", str(one)) for one in pairs.photos.picture_id], kind="stable")[:count]
+    order = np.argsort([hash_to_unit("shown", str(photo)) for photo in pairs.photos.picture_id], kind="stable")[:count]
     size = autoencoder.encoder.input_shape[1]
     photos = np.stack([_picture(data, path, size) for path in pairs.photos.path.iloc[order]])
     originals = np.stack([_picture(data, path, size) for path in pairs.originals.path.iloc[pairs.truth[order]]])

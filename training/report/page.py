@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from training.decision.decision import Decision
 from training.evaluation.slices import LEAST
 from training.report.baseline_table import COLUMNS, Methods, rows
 from training.report.numbers import percent, probability
+from training.stage.pages import render_page
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG of the report."""
+class Illustration:
+    """A PNG of the report, with the words around it."""
 
     path: Path
     title: str
@@ -25,17 +24,15 @@ class Picture:
 
 
 def render(
-    metrics: dict[str, Any], decision: Decision, methods: Methods, pictures: list[Picture], facts: dict[str, str]
+    metrics: dict[str, Any], decision: Decision, methods: Methods, pictures: list[Illustration], facts: dict[str, str]
 ) -> str:
     """The page, from the contents of metrics.json, the decision, the PNGs in their order, and named facts."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(TEMPLATE.name).render(
+    return render_page(
+        TEMPLATE,
         groups={name: {"hard": None} | metrics[name] for name in ("known", "new") if name in metrics},
         columns=COLUMNS,
         compared=rows(metrics, methods),
-        slices={cut: _stated(found, cut == "category") for cut, found in metrics["slices"].items()},
+        slices={cut: _stated(slices, cut == "category") for cut, slices in metrics["slices"].items()},
         thresholds=metrics["calibration"]["interval"],
         calibration_error=metrics["calibration"]["expected_calibration_error"],
         least=LEAST,
@@ -61,12 +58,12 @@ def _stated(slices: dict[str, Any], categories: bool) -> dict[str, list]:
     """A cut's slices for the page: rows, and "name (3 known, 8 new)" of categories that state no figure."""
     if not categories:
         return {"rows": list(slices.items()), "few": []}
-    rows = [(name, groups) for name, groups in slices.items() if any("auc" in one for one in groups.values())]
-    rows.sort(key=lambda row: min(one["share_decided"] for one in row[1].values() if "auc" in one))
+    rows = [(name, groups) for name, groups in slices.items() if any("auc" in group for group in groups.values())]
+    rows.sort(key=lambda row: min(group["share_decided"] for group in row[1].values() if "auc" in group))
     few = [
-        f"{name} (" + ", ".join(f"{one['photos']} {group}" for group, one in groups.items()) + ")"
+        f"{name} (" + ", ".join(f"{figures['photos']} {group}" for group, figures in groups.items()) + ")"
         for name, groups in slices.items()
-        if not any("auc" in one for one in groups.values())
+        if not any("auc" in figures for figures in groups.values())
     ]
     return {"rows": rows, "few": few}
 

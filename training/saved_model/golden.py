@@ -1,30 +1,31 @@
 """How far a SavedModel is from the scores that evaluation measured of its golden pairs."""
 
-import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.saved_model.loading import LoadedModel
+from training.saved_model.assets import golden_pictures
+
+if TYPE_CHECKING:
+    from training.saved_model.loading import LoadedModel
 
 TOLERANCE = 1e-4
+"""How far a golden pair's score may be from the one that evaluation measured."""
 
 MEASURED = ("similarity", "distance", "probability")
 
 
-def deviation(model: LoadedModel, golden: dict[str, Any]) -> float:
-    """The largest difference between a score that `verify` gives now and the one measured then.
+def golden_difference(model: "LoadedModel", pairs: list[dict[str, Any]]) -> float:
+    """The largest difference between a score that `verify` gives now and the one that evaluation measured.
 
-    Infinite where a picture is not decoded. A golden.json without pairs deviates by nothing.
+    Infinite where a picture is not decoded, 0 without pairs.
     """
-    pairs = golden["pairs"]
     if not pairs:
         return 0.0
-    pictures = {
-        name: np.array([base64.b64decode(pair[name]) for pair in pairs], object)
-        for name in ("original_bytes", "photo_bytes")
-    }
-    found = model.run("verify", pictures)
-    if not found["decoded"].all():
+    originals, photos = zip(*map(golden_pictures, pairs), strict=True)
+    scores = model.run(
+        "verify", {"original_bytes": np.array(originals, object), "photo_bytes": np.array(photos, object)}
+    )
+    if not scores["decoded"].all():
         return float("inf")
-    return max(float(np.abs(found[name] - [pair[name] for pair in pairs]).max()) for name in MEASURED)
+    return max(float(np.abs(scores[name] - [pair[name] for pair in pairs]).max()) for name in MEASURED)

@@ -18,11 +18,12 @@ AS_MANY = "originals and photos must be equally many"
 
 
 class VerdictGraph(tf.Module):
-    """The served graph: functions of the signatures, and the variables that they use.
+    """The module to save: functions of the signatures, and the variables that they use.
 
-    The variables are plain copies of the encoder's, and the Keras model is not held: a SavedModel of a module that
-    merely holds one fails in TensorFlow Serving ("Could not find variable …"), and Keras gives variables names,
-    after their layers, that a SavedModel may refuse.
+    `encoder` is float32 [N, S, S, 3] to [N, D]. The variables are plain copies of the encoder's, and the Keras model
+    is not held: a SavedModel of a module that merely holds one fails in TensorFlow Serving
+    (docs/decisions/0014-a-saved-model-is-loaded-as-serving-does.md), and Keras gives variables names, after their
+    layers, that a SavedModel may refuse.
     """
 
     def __init__(
@@ -49,15 +50,15 @@ class VerdictGraph(tf.Module):
             count = tf.shape(decoded)[0]
             missing = tf.cast(tf.equal(count, 0), tf.int32)  # some layers refuse a batch of nothing
             pictures = tf.concat([pictures, tf.zeros([missing, image_size, image_size, 3])], 0)
-            with tf.name_scope("encoder"):  # a layer's name may be none that a graph's root allows
-                trained, kept = ([tf.convert_to_tensor(one) for one in each] for each in (self.trained, self.kept))
+            with tf.name_scope("encoder"):  # a graph's root refuses some of the names that a layer may have
+                trained, kept = map(_tensors, (self.trained, self.kept))
                 vectors = encoder.stateless_call(trained, kept, pictures, training=False)[0]
             vectors = tf.math.l2_normalize(tf.cast(vectors, tf.float32)[:count], axis=-1)
             return tf.where(decoded[:, tf.newaxis], vectors, tf.zeros_like(vectors)), decoded
 
         def scored(original: tf.Tensor, photo: tf.Tensor) -> dict[str, tf.Tensor]:
-            alike = tf.debugging.assert_equal(tf.shape(original), tf.shape(photo), AS_MANY)
-            with tf.control_dependencies([alike]):
+            equally_many = tf.debugging.assert_equal(tf.shape(original), tf.shape(photo), AS_MANY)
+            with tf.control_dependencies([equally_many]):
                 scores = scores_of(original, photo, self.cohort, self.cohort_trained, decision)
             count = tf.shape(photo)[:1]
             return scores | {
@@ -73,8 +74,8 @@ class VerdictGraph(tf.Module):
 
         @tf.function(input_signature=[bytes_, bytes_])
         def verify(original_bytes: tf.Tensor, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            alike = tf.debugging.assert_equal(tf.shape(original_bytes), tf.shape(photo_bytes), AS_MANY)
-            with tf.control_dependencies([alike]):
+            equally_many = tf.debugging.assert_equal(tf.shape(original_bytes), tf.shape(photo_bytes), AS_MANY)
+            with tf.control_dependencies([equally_many]):
                 vectors, decoded = encoded(tf.concat([original_bytes, photo_bytes], 0))
             originals, photos = tf.split(vectors, 2)
             return scored(originals, photos) | {"decoded": tf.reduce_all(tf.split(decoded, 2), axis=0)}
@@ -101,20 +102,14 @@ class VerdictGraph(tf.Module):
         }
 
 
-def build_graph(
-    encoder: keras.Model,
-    cohort: Cohort,
-    decision: Decision,
-    model_id: str,
-    image_size: int,
-    max_pixels: int,
-) -> VerdictGraph:
-    """The module to save: `encoder` is float32 [N, S, S, 3] to [N, D]."""
-    return VerdictGraph(encoder, cohort, decision, model_id, image_size, max_pixels)
+def _tensors(variables: list[tf.Variable]) -> list[tf.Tensor]:
+    return [tf.convert_to_tensor(variable) for variable in variables]
 
 
 def _copies(variables: list[keras.Variable], name: str) -> list[tf.Variable]:
-    return [tf.Variable(one.value, name=f"{name}_{at}", trainable=False) for at, one in enumerate(variables)]
+    return [
+        tf.Variable(variable.value, name=f"{name}_{index}", trainable=False) for index, variable in enumerate(variables)
+    ]
 
 
 def scores_of(
@@ -123,7 +118,7 @@ def scores_of(
     """Scores [N] of embeddings [N, D] row by row: training/decision/log_ratio.py's formula in TensorFlow.
 
     The cohort is float32 [M, D], `trained` bool [M]. A row in which either vector is zero (a picture that was not
-    decoded) or no number scores UNDECODED.
+    decoded) or not finite scores UNDECODED.
     """
     usable = tf.reduce_all(tf.math.is_finite(original) & tf.math.is_finite(photo), axis=-1)
     usable &= tf.reduce_any(original != 0, axis=-1) & tf.reduce_any(photo != 0, axis=-1)
@@ -131,21 +126,21 @@ def scores_of(
     original = tf.math.l2_normalize(tf.where(clean, original, 1.0), axis=-1)
     photo = tf.math.l2_normalize(tf.where(clean, photo, 1.0), axis=-1)
     similarity = tf.clip_by_value(tf.reduce_sum(original * photo, axis=-1), -1.0, 1.0)
-    judging = decision.judging
+    formula = decision.formula
 
     def stretched(cosine: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
-        return tf.where(which, judging.pivot + judging.stretch * (cosine - judging.pivot), cosine)
+        return tf.where(which, formula.pivot + formula.stretch * (cosine - formula.pivot), cosine)
 
     if cohort.shape[0]:
         near = tf.matmul(original, cohort, transpose_b=True)
         own = tf.one_hot(tf.argmax(near, axis=1), cohort.shape[0], on_value=True, off_value=False)
-        own &= tf.reduce_max(near, axis=1, keepdims=True) > judging.own_copy_cosine
-        against = stretched(tf.matmul(photo, cohort, transpose_b=True), trained) / judging.temperature
-        rivals = tf.reduce_logsumexp(tf.where(own, -np.inf, against), axis=1)
-        claimed = stretched(similarity, tf.reduce_any(own & trained, axis=1)) / judging.temperature
+        own &= tf.reduce_max(near, axis=1, keepdims=True) > formula.own_copy_cosine
+        of_cohort = stretched(tf.matmul(photo, cohort, transpose_b=True), trained) / formula.temperature
+        rivals = tf.reduce_logsumexp(tf.where(own, -np.inf, of_cohort), axis=1)
+        claimed = stretched(similarity, tf.reduce_any(own & trained, axis=1)) / formula.temperature
         log_ratio = -tf.math.softplus(rivals - claimed)
     else:
-        log_ratio = similarity / judging.temperature
+        log_ratio = similarity / formula.temperature
     odds = decision.slope * log_ratio + decision.intercept + float(logit(decision.prior_match))
     scores = {
         "similarity": similarity,

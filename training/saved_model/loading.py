@@ -1,7 +1,7 @@
 """A SavedModel, loaded as TensorFlow Serving loads it: into a C++ session, never through `tf.saved_model.load`.
 
-What runs in Python can fail there (DESIGN: variables that the loader does not find), so whatever proves or serves
-an exported model goes through this module.
+What runs in Python can fail there (docs/decisions/0014-a-saved-model-is-loaded-as-serving-does.md), so whatever
+proves or serves an exported model goes through this module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,8 +84,8 @@ class LoadedModel:
         call, places = self._steps[key]
 
         def run(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-            found = call(*arrays)
-            return {name: found[place] for name, place in zip(outputs, places, strict=True)}
+            values = call(*arrays)
+            return {name: values[place] for name, place in zip(outputs, places, strict=True)}
 
         return run
 
@@ -114,8 +114,8 @@ def load(folder: Path, threads: int | None = None, config: config_pb2.ConfigProt
         settings.intra_op_parallelism_threads = settings.inter_op_parallelism_threads = threads
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=settings)
-    chatter, level = tf.get_logger(), tf.get_logger().level
-    chatter.setLevel("ERROR")  # the loader is called deprecated; it is the one that this module is about
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel("ERROR")  # the loader is called deprecated; it is the one that this module is about
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
@@ -123,7 +123,7 @@ def load(folder: Path, threads: int | None = None, config: config_pb2.ConfigProt
         session.close()
         raise
     finally:
-        chatter.setLevel(level)
+        logger.setLevel(level)
     return LoadedModel(session, meta_graph)
 
 

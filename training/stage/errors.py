@@ -1,4 +1,4 @@
-"""What a stage says when its input is at fault."""
+"""The error for what a person can mend: data, params or files that are wrong."""
 
 
 class BadInput(ValueError):

@@ -1,4 +1,4 @@
-"""Digests of code and data: what a kept result depends on."""
+"""Digests of data, code and params: what a kept result belongs to, and whether two machines have the same code."""
 
 import hashlib
 import json
@@ -11,27 +11,28 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def code_of(names: Sequence[str] = ("",)) -> list[bytes]:
-    """The source of every Python file below the named files and folders of training/; of all of it by default.
+    """Path and source of each Python file that is named, or is in a named folder at any depth; by default of all.
 
-    Paths are relative to training/, such as "model" or "stage/files.py"; the order does not depend on the machine.
+    Names are relative to training/, such as "model" or "stage/files.py". The files come sorted by their path, each
+    once. Raises FileNotFoundError for a name that is not there.
     """
     paths = set()
     for name in names:
         place = PACKAGE / name
-        files = list(place.rglob("*.py")) if place.is_dir() else [place]
+        files = place.rglob("*.py") if place.is_dir() else [place]
         paths.update(path.relative_to(PACKAGE).as_posix() for path in files)
     return [path.encode() + b"\0" + (PACKAGE / path).read_bytes() for path in sorted(paths)]
 
 
-def package_fingerprint(extra: str = "") -> str:
-    """SHA-256 of all of training/'s code and of `extra`."""
-    return hashlib.sha256(b"\0".join([*code_of(), extra.encode()])).hexdigest()
-
-
 def key_of(*parts: Any) -> str:
-    """A digest of data, code and params: bytes, or anything that JSON can say."""
+    """16 hex digits of a SHA-256 of the parts, in their order: bytes, or anything that JSON can say."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
         digest.update(b"\0")
     return digest.hexdigest()[:16]
+
+
+def package_fingerprint(*parts: Any) -> str:
+    """A key of all of training/'s code and of the parts."""
+    return key_of(*code_of(), *parts)

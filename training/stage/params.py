@@ -129,9 +129,9 @@ class Train:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Of the steps' arithmetic: "float32" or "mixed_bfloat16"; what is saved computes in float32."""
     validate_every: CountOrNone = 7
-    """Epochs between looks at the validation split; 0: only one, at the end."""
+    """Epochs between measurements on the validation split; 0: only one, at the end."""
     patience: CountOrNone = 0
-    """Looks without a better mean of validation AUCs after which training ends; the best look's weights are kept.
+    """Measurements without a better mean of validation AUCs after which training ends; the best one's weights are kept.
     0: all epochs, and the last weights."""
     checkpoint_every: Count = 60
     """Seconds between checkpoints."""
@@ -149,8 +149,8 @@ class Evaluate:
     """Share of right products that may be turned down: sets reject_at on the validation pairs."""
     prior_match: Rate = 0.95
     """Share of genuine claims that the team expects in an audit."""
-    temperature: Positive | None = 0.05
-    """T of the log-ratio against the catalogue; null: chosen on the validation pairs."""
+    temperature: Positive = 0.05
+    """T of the log-ratio against the catalogue."""
     cohort_max: CountOrNone = 4096
     """Originals that a claim is judged against, at most; 0 turns the cohort off (plain cosine)."""
     trained_stretch: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.4

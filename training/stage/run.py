@@ -7,16 +7,17 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from training.stage.params import Params, read_params
-from training.stage.quiet import is_verbose, unhush
+from training.stage.quiet import VARIABLE, is_verbose, unhush
 
 
 class Report(Protocol):
-    """What a stage returns: `str()` says what it did, `where` is where to look."""
+    """What a stage returns: `str()` says what it did, `where` is the place to look at."""
 
     @property
     def where(self) -> Path | str:
@@ -35,10 +36,11 @@ def run_stage(name: str, stage: Callable[[Path, Params], Report]) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m training.{name}", description=stage.__doc__)
     parser.add_argument("-v", "--verbose", action="store_true", help="show TensorFlow's log and tracebacks")
     unhush()
-    parser.parse_args()
+    if parser.parse_args().verbose:
+        os.environ[VARIABLE] = "1"  # so that processes started by the stage know it too
     signal.signal(signal.SIGTERM, _terminate)
     if not is_verbose():
-        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # names every font that is not there
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # names every font that is not installed
     started = time.monotonic()
     try:
         report = stage(Path.cwd(), read_params())
@@ -47,22 +49,25 @@ def run_stage(name: str, stage: Callable[[Path, Params], Report]) -> None:
         sys.exit(130)
     except Exception as error:
         exit_code = getattr(error, "exit_code", 1)
-        if not _told({"error": describe(error), "exit_code": exit_code}):
+        if not _leave_result({"error": describe(error), "exit_code": exit_code}):
             print(f"{name}: {describe(error)}", file=sys.stderr)
         if is_verbose():
-            raise
+            traceback.print_exc()
         sys.exit(exit_code)
     line = f"{name}: {report} in {duration(time.monotonic() - started)} -> {report.where}"
-    if not _told({"line": line}):
+    if not _leave_result({"line": line}):
         print(line)
 
 
-def _told(said: dict[str, object]) -> bool:
-    """Leave what would be printed in the file that PHOTOPROOF_STAGE_RESULT names, for a flow that runs the stage."""
-    result = os.environ.get("PHOTOPROOF_STAGE_RESULT")
-    if result:
-        Path(result).write_text(json.dumps(said))
-    return bool(result)
+def _leave_result(result: dict[str, object]) -> bool:
+    """Write what would be printed to the file that PHOTOPROOF_STAGE_RESULT names, for a flow that runs the stage.
+
+    False where it names none.
+    """
+    path = os.environ.get("PHOTOPROOF_STAGE_RESULT")
+    if path:
+        Path(path).write_text(json.dumps(result))
+    return bool(path)
 
 
 def describe(error: Exception) -> str:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-REFERENCE = Path("reference.json")
-DISTRIBUTIONS = Path("reports/validation/distributions.json")
+from training.stage.files import write_whole
 
 COLUMNS = {
     "size": "drift_size",
@@ -22,22 +21,22 @@ COLUMNS = {
     "sharpness": "drift_sharpness",
     "photos per product": "drift_photos",
 }
-"""The column, of those that `columns` adds, of each distribution."""
+"""The column of each distribution, as `add_columns` adds it."""
 
-AT = np.linspace(0, 1, 51)
+QUANTILES = np.linspace(0, 1, 51)
 CHANCE = 1.63
 """Kolmogorov-Smirnov: this, times the square root of 1/n + 1/m, is passed by chance once in a hundred times."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The distributions that new data is compared with; none where there is no champion yet."""
+    """The distributions that new data is compared with; empty where there is no champion yet."""
 
     data_version: str | None
     distributions: Mapping[str, Mapping[str, Any]]
 
 
-def columns(pictures: pd.DataFrame) -> pd.DataFrame:
+def add_columns(pictures: pd.DataFrame) -> pd.DataFrame:
     """The same rows with COLUMNS.
 
     Of each photo its size (square root of its pixels), light and sharpness, of each original how many photos its
@@ -57,11 +56,11 @@ def columns(pictures: pd.DataFrame) -> pd.DataFrame:
 def describe(values: np.ndarray) -> dict[str, Any]:
     """A distribution in brief: at up to 51 of its values, the share of all that is below and that is at most it."""
     values = np.sort(np.asarray(values, float))
-    points = np.unique(np.quantile(values, AT, method="inverted_cdf")) if len(values) else values
+    points = np.unique(np.quantile(values, QUANTILES, method="inverted_cdf")) if len(values) else values
     below, at_most = _shares(values, points)
     return {
         "count": len(values),
-        "values": [float(f"{one:.6g}") for one in points],
+        "values": [float(f"{point:.6g}") for point in points],
         "below": below.round(6).tolist(),
         "at_most": at_most.round(6).tolist(),
     }
@@ -70,50 +69,49 @@ def describe(values: np.ndarray) -> dict[str, Any]:
 def distance(values: np.ndarray, reference: Mapping[str, Any]) -> float:
     """The largest difference between the shares of both that lie below some value: 0 the same, 1 wholly apart.
 
-    The Kolmogorov-Smirnov statistic, at the values that the reference names (within a fiftieth of the whole one).
+    The Kolmogorov-Smirnov statistic, at the reference's values (within a fiftieth of that at all values).
     """
     points = np.asarray(reference["values"])
-    values = np.sort([float(f"{one:.6g}") for one in values])  # as the reference's were rounded
-    apart = np.abs(np.array(_shares(values, points)) - np.array([reference["below"], reference["at_most"]]))
-    return float(apart.max())
+    values = np.sort([float(f"{value:.6g}") for value in values])  # as the reference's were rounded
+    differences = np.abs(np.array(_shares(values, points)) - np.array([reference["below"], reference["at_most"]]))
+    return float(differences.max())
 
 
 def by_chance(count: int, reference: Mapping[str, Any]) -> float:
-    """A distance that so many independent photos reach by chance, in one of a hundred data versions without drift."""
+    """The distance that so many independent photos reach by chance in one of a hundred data versions without drift."""
     return CHANCE * float(np.sqrt(1 / max(count, 1) + 1 / max(reference["count"], 1)))
 
 
 def quantiles(distribution: Mapping[str, Any], shares: tuple[float, ...]) -> list[float]:
-    """The values that such shares of a described distribution are at most, about."""
-    at = np.searchsorted(distribution["at_most"], np.asarray(shares) - 1e-9)
-    return [distribution["values"][min(one, len(distribution["values"]) - 1)] for one in at]
+    """A described distribution's quantiles, about: the values that such shares of it are at most."""
+    values = distribution["values"]
+    places = np.searchsorted(distribution["at_most"], np.asarray(shares) - 1e-9)
+    return [values[min(place, len(values) - 1)] for place in places]
 
 
 def describe_all(pictures: pd.DataFrame) -> dict[str, Any]:
-    """Every distribution by its name, of what `columns` gave."""
+    """Every distribution by its name, of rows from `add_columns`."""
     return {name: describe(pictures[column].dropna().to_numpy()) for name, column in COLUMNS.items()}
 
 
 def read_reference(path: Path) -> Reference:
-    """reference.json, or what validate wrote; without distributions where the file is missing or empty of them."""
+    """reference.json, or validate's distributions.json; no distributions where the file is missing or has none."""
     try:
-        found = json.loads(path.read_text())
+        contents = json.loads(path.read_text())
     except FileNotFoundError:
-        found = {}
-    return Reference(found.get("data_version"), found.get("distributions", {}))
+        contents = {}
+    return Reference(contents.get("data_version"), contents.get("distributions", {}))
 
 
 def write_reference(reference: Reference, path: Path) -> None:
     """Write it, a line for each list of numbers."""
     lines = ["{", f'"data_version": {json.dumps(reference.data_version)},', '"distributions": {']
-    for number, (name, one) in enumerate(reference.distributions.items()):
-        inside = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in one.items())
+    for number, (name, distribution) in enumerate(reference.distributions.items()):
+        inside = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in distribution.items())
         comma = "," if number + 1 < len(reference.distributions) else ""
         lines.append(f"{json.dumps(name)}: {{\n{inside}}}{comma}")
     lines.append("}}")
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("\n".join(lines) + "\n")
-    part.replace(path)
+    write_whole(path, "\n".join(lines) + "\n")
 
 
 def _shares(values: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,16 +23,16 @@ SHOWN = {"a tenth is at most": 0.1, "half": 0.5, "nine tenths": 0.9}
 
 
 class ColumnDistribution(ColumnAggregateMetricProvider):
-    """A column's distribution in brief, and how far it is from the reference."""
+    """A column's distribution in brief, and its distance from the reference."""
 
-    metric_name = "column.distribution_beside"
+    metric_name = "column.distribution_against_reference"
     value_keys = ("reference",)
 
     @column_aggregate_value(engine=PandasExecutionEngine)
     def _pandas(cls, column: pd.Series, reference: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         values = column.dropna().to_numpy(float)
-        apart = drift.distance(values, reference) if len(values) else 1.0
-        return {"distribution": drift.describe(values), "apart": apart}
+        distance = drift.distance(values, reference) if len(values) else 1.0
+        return {"distribution": drift.describe(values), "distance": distance}
 
 
 class ExpectColumnToBeDistributedAsBefore(ColumnAggregateExpectation):
@@ -42,20 +42,20 @@ class ExpectColumnToBeDistributedAsBefore(ColumnAggregateExpectation):
     """
 
     reference: dict[str, Any]
-    """What training.validation.drift.describe said of the reference's column."""
+    """The reference's column, as training.validation.drift.describe returns it."""
     margin: float
 
-    metric_dependencies: ClassVar[tuple[str, ...]] = ("column.distribution_beside",)
+    metric_dependencies: ClassVar[tuple[str, ...]] = ("column.distribution_against_reference",)
     success_keys: ClassVar[tuple[str, ...]] = ("reference", "margin")
     args_keys: ClassVar[tuple[str, ...]] = ("column", "margin")
 
     def _validate(
         self, metrics: dict, runtime_configuration: dict | None = None, execution_engine: Any = None
     ) -> dict[str, Any]:
-        found = metrics["column.distribution_beside"]
-        chance = drift.by_chance(found["distribution"]["count"], self.reference)
-        success = bool(found["apart"] <= self.margin + chance)
-        return {"success": success, "result": {"observed_value": found | {"chance": chance}}}
+        observed = metrics[ColumnDistribution.metric_name]
+        chance = drift.by_chance(observed["distribution"]["count"], self.reference)
+        success = bool(observed["distance"] <= self.margin + chance)
+        return {"success": success, "result": {"observed_value": observed | {"chance": chance}}}
 
     @classmethod
     @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)
@@ -74,14 +74,14 @@ class ExpectColumnToBeDistributedAsBefore(ColumnAggregateExpectation):
         observed = (result.result or {}).get("observed_value") if result else None
         if not observed:
             return "--"
-        asked = result.expectation_config.kwargs
-        both = [asked["reference"], observed["distribution"]]
-        rows = [["how many", *(f"{one['count']:,}" for one in both)]]
-        if all(one["count"] for one in both):
-            then, now = (drift.quantiles(one, tuple(SHOWN.values())) for one in both)
+        limits = result.expectation_config.kwargs
+        both = [limits["reference"], observed["distribution"]]
+        rows = [["how many", *(f"{distribution['count']:,}" for distribution in both)]]
+        if all(distribution["count"] for distribution in both):
+            then, now = (drift.quantiles(distribution, tuple(SHOWN.values())) for distribution in both)
             rows += [[name, f"{old:.3g}", f"{new:.3g}"] for name, old, new in zip(SHOWN, then, now, strict=True)]
-        rows.append(["moved", "", f"{observed['apart']:.1%}"])
-        rows.append(["allowed", "", f"{asked['margin']:.1%} + {observed['chance']:.1%} by chance"])
+        rows.append(["moved", "", f"{observed['distance']:.1%}"])
+        rows.append(["allowed", "", f"{limits['margin']:.1%} + {observed['chance']:.1%} by chance"])
         return RenderedTableContent(
             content_block_type="table",
             header_row=["", "champion's data", "this data"],
@@ -94,13 +94,13 @@ class ExpectColumnToBeDistributedAsBefore(ColumnAggregateExpectation):
     def _diagnostic_status_icon_renderer(
         cls, configuration: Any = None, result: Any = None, runtime_configuration: dict | None = None
     ) -> RenderedStringTemplateContent:
-        """A warning's sign where the severity is one: the data is let in."""
-        shown = super()._diagnostic_status_icon_renderer(configuration=configuration, result=result)
+        """A warning sign where the severity is warning: the data is let in."""
+        icon = super()._diagnostic_status_icon_renderer(configuration=configuration, result=result)
         if not result.success and result.expectation_config.severity == "warning":
-            template = shown.string_template
+            template = icon.string_template
             template["params"]["markdown_status_icon"] = "⚠"
             template["styling"]["params"]["icon"]["classes"] = ["fas", "fa-exclamation-triangle", "text-warning"]
-        return shown
+        return icon
 
 
 def _text(template: str, params: dict[str, Any]) -> RenderedStringTemplateContent:

@@ -29,14 +29,14 @@ from training.validation.drift_expectation import ExpectColumnToBeDistributedAsB
 class Promise:
     """A sentence that must be true of the table or of each row, and the expectation that checks it."""
 
-    says: str
+    sentence: str
     expectation: Expectation
     reason: str = ""
     """Why a row that breaks it is set aside. Empty: the promise is about the table."""
     detail: str = ""
     """A column that says more about a row that breaks it."""
-    only_told: bool = False
-    """Breaking it stops nothing."""
+    is_warning: bool = False
+    """Breaking it is reported and stops nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Suite:
 
 
 def structure() -> Suite:
-    """Promises about the table: what is missing or doubled here is a fault of the ingest or of the database."""
+    """Promises about the table: what is missing or double here is a fault of the ingest or of the database."""
     columns = manifest.SCHEMA.names
     photo, original = Column("role") == "photo", Column("role") == "original"
     return _described(
@@ -65,10 +65,10 @@ def structure() -> Suite:
                     ExpectColumnValuesToBeInSet(column="role", value_set=["original", "photo"]),
                 ),
                 Promise(
-                    "A picture's id is its alone.",
+                    "No two pictures of a role have the same id.",
                     ExpectCompoundColumnsToBeUnique(column_list=["role", "picture_id"]),
                 ),
-                Promise("A picture's file is its alone.", ExpectColumnValuesToBeUnique(column="path")),
+                Promise("No two pictures have the same file.", ExpectColumnValuesToBeUnique(column="path")),
                 Promise(
                     "A product has one original.",
                     ExpectColumnValuesToBeUnique(column="product_id", row_condition=original),
@@ -104,7 +104,7 @@ def pictures(limits: Validate) -> Suite:
                     "A picture decodes.",
                     ExpectColumnValuesToBeInSet(column="decodes", value_set=[True], mostly=mostly),
                     NO_PICTURE,
-                    "trouble",
+                    "error",
                 ),
                 Promise(
                     "A picture is a JPEG or a PNG.",
@@ -146,7 +146,7 @@ def pictures(limits: Validate) -> Suite:
 
 
 def leakage(limits: Validate) -> Suite:
-    """Promises that keep what is to be told apart from giving itself away."""
+    """Promises that no picture gives the answer away: no copies across originals and photos, or across splits."""
     photo, mostly, bits = Column("role") == "photo", 1 - limits.max_quarantine_share, limits.duplicate_distance
     return _described(
         Suite(
@@ -197,21 +197,21 @@ def drifting(limits: Validate, reference: drift.Reference) -> Suite:
     for name, column in drift.COLUMNS.items():
         if not reference.distributions.get(name, {}).get("count"):
             continue
-        what = "products" if column == "drift_photos" else "photos"
+        noun = "products" if column == "drift_photos" else "photos"
         expectation = ExpectColumnToBeDistributedAsBefore(
             column=column,
             reference=dict(reference.distributions[name]),
             margin=margins[name],
             severity=severity,
         )
-        says = (
-            f"At most {margins[name]:.0%} of the {what}, and what is chance, moved in {name} since the champion's data."
+        sentence = (
+            f"At most {margins[name]:.0%} of the {noun}, and what is chance, moved in {name} since the champion's data."
         )
-        promises.append(Promise(says, expectation, only_told=not limits.stop_on_drift))
+        promises.append(Promise(sentence, expectation, is_warning=not limits.stop_on_drift))
     return _described(Suite("drift", promises))
 
 
 def _described(suite: Suite) -> Suite:
     for promise in suite.promises:
-        promise.expectation.description = promise.says
+        promise.expectation.description = promise.sentence
     return replace(suite, promises=tuple(suite.promises))

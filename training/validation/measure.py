@@ -1,4 +1,4 @@
-"""Measures of a picture that validation judges by: one row a picture, from its file alone."""
+"""Measures of a picture, by which validation accepts it: one row a picture, from its file alone."""
 
 import io
 import warnings
@@ -18,7 +18,7 @@ from training.stage.params import Workers
 SCHEMA = pa.schema(
     [
         pa.field("decodes", pa.bool_(), nullable=False),
-        pa.field("trouble", pa.string()),  # why it does not decode
+        pa.field("error", pa.string()),  # why it does not decode
         pa.field("format", pa.string()),  # "JPEG", "PNG", …; with mode, width and height from the header
         pa.field("mode", pa.string()),
         pa.field("width", pa.int32()),
@@ -45,7 +45,7 @@ class Measured:
     """One row of SCHEMA; what could not be measured is None."""
 
     decodes: bool
-    trouble: str | None = None
+    error: str | None = None
     format: str | None = None
     mode: str | None = None
     width: int | None = None
@@ -61,7 +61,7 @@ class Measured:
 def measure_all(paths: Sequence[Path], max_pixels: int, workers: Workers = ALL_CORES) -> pa.Table:
     """A row of SCHEMA for each path, in order, measured where `workers` says.
 
-    Raises BadInput where that is a Dask cluster that can't be had.
+    Raises BadInput where that is a Dask cluster that is unavailable.
     """
     return pa.Table.from_pylist([vars(row) for row in measure_each(paths, max_pixels, workers)], schema=SCHEMA)
 
@@ -77,9 +77,9 @@ def measure_each(
                 progress.update()
         else:
             with open_pool(workers) as pool:
-                for some in in_order(pool, _measure_some, chunked(map(_read, paths), CHUNK), max_pixels):
-                    yield from some
-                    progress.update(len(some))
+                for rows in in_order(pool, _measure_chunk, chunked(map(_read, paths), CHUNK), max_pixels):
+                    yield from rows
+                    progress.update(len(rows))
 
 
 def measure(path: Path, max_pixels: int) -> Measured:
@@ -91,44 +91,44 @@ def measure(path: Path, max_pixels: int) -> Measured:
 
 
 def _read(path: Path) -> bytes | str:
-    """A file's bytes, or why there are none."""
+    """A file's bytes, or why it can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         return str(error.strerror) if path.exists() else "the file is missing"
 
 
-def _measure_some(files: list[bytes | str], max_pixels: int) -> list[Measured]:
-    return [_measure(one, max_pixels) for one in files]
+def _measure_chunk(files: list[bytes | str], max_pixels: int) -> list[Measured]:
+    return [_measure(file, max_pixels) for file in files]
 
 
 def _measure(image_bytes: bytes | str, max_pixels: int) -> Measured:
     if isinstance(image_bytes, str):
-        return Measured(decodes=False, trouble=image_bytes)
-    found: dict = {"bytes": len(image_bytes)}
+        return Measured(decodes=False, error=image_bytes)
+    header: dict = {"bytes": len(image_bytes)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(image_bytes)) as image:
-                found |= {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
+                header |= {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
                 if image.width * image.height > max_pixels:
-                    trouble = f"{image.width} x {image.height} px are more than {max_pixels / 1e6:g} million pixels"
-                    return Measured(decodes=False, trouble=trouble, **found)
-                image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is read whole, and decoded as small as will do
+                    error = f"{image.width} x {image.height} px are more than {max_pixels / 1e6:g} million pixels"
+                    return Measured(decodes=False, error=error, **header)
+                image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded as small as suffices
                 picture = image.convert("RGB")
     except MemoryError:  # says nothing about the picture: without `bytes` it is measured anew next time
-        return Measured(decodes=False, trouble="there was not enough memory to decode it")
+        return Measured(decodes=False, error="there was not enough memory to decode it")
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more for broken bytes
-        return Measured(decodes=False, trouble=_in_a_line(error), **found)
-    return Measured(decodes=True, **found, **_measure_pixels(picture))
+        return Measured(decodes=False, error=_in_a_line(error), **header)
+    return Measured(decodes=True, **header, **_measure_pixels(picture))
 
 
 def _measure_pixels(picture: Image.Image) -> dict:
     red, green, blue = picture.split()
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue).histogram()  # far quicker than numpy's min
-    small = picture.convert("L")
-    small.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-    grey = np.asarray(small, np.float32) / 255
+    thumbnail = picture.convert("L")
+    thumbnail.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    grey = np.asarray(thumbnail, np.float32) / 255
     padded = np.pad(grey, 1, mode="edge")
     laplacian = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * grey
     return {
@@ -136,7 +136,7 @@ def _measure_pixels(picture: Image.Image) -> dict:
         "light_spread": float(grey.std()),
         "sharpness": float(laplacian.std()),
         "near_white": sum(darkest[245:]) / sum(darkest),
-        "perceptual_hash": str(imagehash.phash(small.reduce(2))),
+        "perceptual_hash": str(imagehash.phash(thumbnail.reduce(2))),
     }
 
 

@@ -28,34 +28,34 @@ KEY = ("role", "picture_id")
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A promise that the data breaks, or some of its rows, and the (role, picture_id) of each of those."""
+class BrokenPromise:
+    """A promise that the table or some rows break, and the (role, picture_id) of each of these rows."""
 
     promise: Promise
     rows: Sequence[tuple[str, str]]
     """Empty where the promise is about the table as a whole."""
-    moved: float | None = None
+    distance: float | None = None
     """How far a distribution is from its reference, where the promise is about that."""
 
     def __str__(self) -> str:
-        if self.moved is not None:
-            return f"{self.promise.says} Not so: {self.moved:.1%}"
+        if self.distance is not None:
+            return f"{self.promise.sentence} Not so: {self.distance:.1%}"
         if not self.rows:
-            return self.promise.says
+            return self.promise.sentence
         named = ", ".join(f"{role} {picture_id}" for role, picture_id in self.rows[:3])
         more = f" and {len(self.rows) - 3:,} more" if len(self.rows) > 3 else ""
-        return f"{self.promise.says} Not so: {named}{more}"
+        return f"{self.promise.sentence} Not so: {named}{more}"
 
 
-Check = Callable[[pd.DataFrame, Sequence[Suite]], list[Broken]]
+Check = Callable[[pd.DataFrame, Sequence[Suite]], list[BrokenPromise]]
 
 
 @contextmanager
 def checking(data_docs: Path, version: str) -> Iterator[Check]:
-    """What checks pictures by suites; at the end of the block, Data Docs of all that was checked go to `data_docs`.
+    """A function that checks pictures by suites; at the end of the block Data Docs of all checks go to `data_docs`.
 
-    It returns what the pictures break, in the order of the suites' promises, those included that all but a few rows
-    keep. `version` names the data in Data Docs.
+    It returns the broken promises in the order of the suites, those included that all but a few rows keep. `version`
+    names the data in Data Docs.
     """
     context = gx.get_context(
         mode="ephemeral",
@@ -69,27 +69,27 @@ def checking(data_docs: Path, version: str) -> Iterator[Check]:
     batch = source.add_dataframe_asset("manifest").add_batch_definition_whole_dataframe("pictures")
     run_id = RunIdentifier(run_name=version)
 
-    def check(pictures: pd.DataFrame, suites: Sequence[Suite]) -> list[Broken]:
+    def check(pictures: pd.DataFrame, suites: Sequence[Suite]) -> list[BrokenPromise]:
         key = [column for column in KEY if column in pictures]
         broken = []
         for suite in suites:
             expectations = [promise.expectation for promise in suite.promises]
-            checked = gx.ValidationDefinition(
+            definition = gx.ValidationDefinition(
                 name=suite.name,
                 data=batch,
                 suite=context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations)),
             )
-            results = context.validation_definitions.add(checked).run(
+            results = context.validation_definitions.add(definition).run(
                 batch_parameters={"dataframe": pictures},
                 run_id=run_id,
                 result_format={"result_format": "COMPLETE", "unexpected_index_column_names": key},
             )
             result_of = {_description(result): result for result in results.results}
             for promise in suite.promises:
-                result = result_of[promise.says]
+                result = result_of[promise.sentence]
                 rows = _rows(result)
                 if not result.success or rows:
-                    broken.append(Broken(promise, rows, _moved(result)))
+                    broken.append(BrokenPromise(promise, rows, _distance(result)))
         return broken
 
     def build(folder: Path) -> None:
@@ -110,11 +110,11 @@ def _description(result: ExpectationValidationResult) -> str | None:
     return result.expectation_config.description if result.expectation_config else None
 
 
-def _moved(result: ExpectationValidationResult) -> float | None:
+def _distance(result: ExpectationValidationResult) -> float | None:
     observed = (result.result or {}).get("observed_value")
-    return observed.get("apart") if isinstance(observed, dict) else None
+    return observed.get("distance") if isinstance(observed, dict) else None
 
 
 def _rows(result: ExpectationValidationResult) -> list[tuple[str, str]]:
-    found = (result.result or {}).get("unexpected_index_list") or []
-    return [(str(one.get("role")), str(one.get("picture_id"))) for one in found]
+    unexpected = (result.result or {}).get("unexpected_index_list") or []
+    return [(str(row.get("role")), str(row.get("picture_id"))) for row in unexpected]

@@ -70,7 +70,7 @@ def test_a_version_that_does_not_reproduce_its_golden_scores_is_refused(register
         golden["pairs"][0]["probability"] += 0.01
         path.write_text(json.dumps(golden))
 
-    assert "deviation of the golden pairs 0.010 (at most 0.0001)" in str(decide(workspace, register("m-one", lie)))
+    assert "difference of the golden pairs 0.010 (at most 0.0001)" in str(decide(workspace, register("m-one", lie)))
 
 
 def test_a_version_that_trained_on_its_held_out_photos_is_refused(measured, workspace):

@@ -17,6 +17,7 @@ from pipelines.data.versioning import DataVersion
 from pipelines.database.engine import connect
 from pipelines.registry import data_docs, drift_reference, versions
 from training.dataset.manifest import SCHEMA, write_manifest
+from training.stage import places
 from training.stage.errors import BadInput
 from training.stage.params import Params, Validate
 from training.validate import validate
@@ -30,14 +31,14 @@ DISTRIBUTIONS = {"light": drift.describe(np.linspace(0, 1, 11))}
 def championed(measured, workspace):
     """A champion, version 1, that says how its data (version d1) are distributed."""
     (workspace.reports / "validation").mkdir(parents=True)
-    drift.write_reference(drift.Reference("d1", DISTRIBUTIONS), workspace.root / drift.DISTRIBUTIONS)
+    drift.write_reference(drift.Reference("d1", DISTRIBUTIONS), workspace.root / places.DISTRIBUTIONS)
     measured("m-one", 0.8)
     versions.promote(workspace, 1)
     return workspace
 
 
 def reference(workspace) -> drift.Reference:
-    return drift.read_reference(workspace.root / drift.REFERENCE)
+    return drift.read_reference(workspace.root / places.REFERENCE)
 
 
 def test_without_a_champion_the_reference_is_an_empty_file(workspace):

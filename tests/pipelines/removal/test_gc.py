@@ -123,7 +123,7 @@ def test_data_docs_go_with_their_versions_and_the_list_of_them_is_of_what_stays(
     for md5 in (newest.md5, old[0].md5, stopped):
         site = data_docs.folder_of(docs, md5)
         site.mkdir(parents=True)
-        data_docs.sum_up(site, md5, 2, 0, [])
+        data_docs.write_summary(site, md5, 2, 0, [])
     swept = collect(here, 1, really=True).swept[-1]
     assert (swept.place, swept.versions, swept.objects) == ("Data Docs", 2, 2)
     assert {path.name for path in docs.iterdir()} == {newest.md5[:12], "index.html"}

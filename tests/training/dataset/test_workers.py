@@ -1,8 +1,11 @@
 """A Dask cluster of two worker processes does what this machine does, with one of them killed on the way."""
 
+import contextlib
 import logging
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from PIL import Image
 
 from training.dataset import workers
@@ -19,6 +22,7 @@ from training.dataset.workers import MOST_BYTES, chunked
 from training.evaluation.embedding import embed
 from training.model.autoencoder import build
 from training.stage.errors import BadInput
+from training.stage.fingerprints import PACKAGE
 from training.stage.params import Train, Workers
 from training.validation.measure import measure_all
 
@@ -83,8 +87,8 @@ def test_pictures_measured_on_dask_are_as_measured_here_though_a_worker_is_kille
     on_dask = measure_all(paths, 10_000, Workers(dask=cluster.scheduler_address))
     assert paths.killed
     assert on_dask.equals(measure_all(pictures, 10_000, Workers(processes=1)))
-    assert on_dask["trouble"].to_pylist()[700] == "not a picture"
-    assert on_dask["trouble"].to_pylist()[PICTURES] == "the file is missing"
+    assert on_dask["error"].to_pylist()[700] == "not a picture"
+    assert on_dask["error"].to_pylist()[PICTURES] == "the file is missing"
 
 
 @pytest.mark.slow
@@ -98,13 +102,36 @@ def test_pictures_embedded_on_dask_are_as_embedded_here_though_a_worker_is_kille
     np.testing.assert_allclose(on_dask, embed(encoder, pictures[:400], 8), atol=1e-6)
 
 
-def test_a_worker_with_other_code_is_told_apart(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "fingerprint", lambda: "another commit's")
+@pytest.mark.parametrize("changed", [None, "model/images.py"])
+def test_a_worker_with_other_code_in_whichever_folder_is_refused(changed: str | None, tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "training", ignore=shutil.ignore_patterns("__pycache__"))
+    if changed:
+        with (tmp_path / "training" / changed).open("a") as file:
+            file.write("# another commit's\n")
+    refused = pytest.raises(BadInput, match=r"another training/, or other packages, .* install the same commit")
     with (
-        pytest.raises(BadInput, match=r"another training/, or other packages, .* install the same commit"),
-        workers.open_pool(Workers(dask=cluster.scheduler_address)) as pool,
+        local_cluster(0) as scheduler,
+        worker_of(tmp_path, scheduler.scheduler_address),
+        refused if changed else contextlib.nullcontext(),
+        workers.open_pool(Workers(dask=scheduler.scheduler_address)) as pool,
     ):
-        list(workers.in_order(pool, len, [[b"picture"]]))
+        assert list(workers.in_order(pool, len, [[b"picture"]])) == [1]
+
+
+@contextlib.contextmanager
+def worker_of(checkout: Path, address: str) -> Iterator[None]:
+    """A Dask worker that imports the training/ of a checkout."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    with (checkout / "log").open("wb") as log:
+        worker = subprocess.Popen([*command, "--no-dashboard"], cwd=checkout, env=environment, stdout=log, stderr=log)
+    try:
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=120)
+        yield
+    finally:
+        worker.terminate()
+        worker.wait(30)
 
 
 def test_a_scheduler_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

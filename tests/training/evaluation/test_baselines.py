@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from training.evaluation.baselines import baseline_scores, looks
+from training.evaluation.baselines import baseline_scores, read_features
 
 
 def drawn(colour, mode="RGB", size=(80, 60)):
@@ -24,7 +24,9 @@ def scores(tmp_path):
     for name, picture in pictures.items():
         picture.save(tmp_path / name)
     photos, originals = ["copy.png", "noisy.png", "blue.jpg"], ["first.png", "second.png"]
-    return baseline_scores(looks([tmp_path / one for one in photos]), looks([tmp_path / one for one in originals]))
+    return baseline_scores(
+        read_features([tmp_path / one for one in photos]), read_features([tmp_path / one for one in originals])
+    )
 
 
 def test_array_equal_knows_the_copy_alone(scores):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.calibration import calibration_curve
 
 from training.decision.decision import Decision, platt
-from training.decision.log_ratio import Cohort, Judging, log_ratios, own_copies, with_pivot
+from training.decision.log_ratio import Cohort, LogRatio, log_ratios, own_copies, with_pivot
 from training.evaluation.calibrate import (
     SLOPE_MIN,
     calibrate,
@@ -25,7 +25,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-JUDGING = Judging(temperature=0.05, own_copy_cosine=0.95)
+FORMULA = LogRatio(temperature=0.05, own_copy_cosine=0.95)
 RATES = dict(false_accept_rate=0.01, false_reject_rate=0.01, prior_match=0.95)
 
 
@@ -35,20 +35,20 @@ def cohort_of(rows, trained=()):
     return Cohort(rows, np.isin(np.arange(len(rows)), trained), np.arange(len(rows)).astype(str))
 
 
-def by_the_formula(photo, original, cohort, judging):
+def by_the_formula(photo, original, cohort, formula):
     """The formula of the module's docstring for one pair, word for word."""
 
     def stretched(cosine, trained):
-        return judging.pivot + judging.stretch * (cosine - judging.pivot) if trained else cosine
+        return formula.pivot + formula.stretch * (cosine - formula.pivot) if trained else cosine
 
     rivals = list(zip(cohort.embeddings, cohort.trained, strict=True))
     own_trained = False
     if rivals:
         cosines = [original @ one for one, _ in rivals]
-        if max(cosines) > judging.own_copy_cosine:
+        if max(cosines) > formula.own_copy_cosine:
             _, own_trained = rivals.pop(int(np.argmax(cosines)))
-    mine = np.exp(stretched(photo @ original, own_trained) / judging.temperature)
-    others = [np.exp(stretched(photo @ one, trained) / judging.temperature) for one, trained in rivals]
+    mine = np.exp(stretched(photo @ original, own_trained) / formula.temperature)
+    others = [np.exp(stretched(photo @ one, trained) / formula.temperature) for one, trained in rivals]
     return np.log(mine / (mine + sum(others)))
 
 
@@ -57,15 +57,15 @@ def test_log_ratios_are_the_formula(seed):
     generator = np.random.default_rng(seed)
     originals, photos = unit(generator.normal(size=(6, 4))), unit(generator.normal(size=(5, 4)))
     cohort = np.vstack([originals[:4], unit(originals[:1] + 0.05)])  # a near twin of the first; two have no copy
-    cohort, judging = cohort_of(cohort, trained=[1, 4]), Judging(0.2, 0.95, stretch=1.5, pivot=0.7)
-    got = log_ratios(photos, originals, cohort, judging)
-    want = [[by_the_formula(p, o, cohort, judging) for o in originals] for p in photos]
+    cohort, formula = cohort_of(cohort, trained=[1, 4]), LogRatio(0.2, 0.95, stretch=1.5, pivot=0.7)
+    got = log_ratios(photos, originals, cohort, formula)
+    want = [[by_the_formula(p, o, cohort, formula) for o in originals] for p in photos]
     np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
 def test_at_most_the_nearest_row_is_left_out_in_a_collapsed_latent():
     same = unit(np.ones((5, 3)) + 1e-6 * np.arange(15).reshape(5, 3))
-    np.testing.assert_allclose(log_ratios(same, same, cohort_of(same), JUDGING), np.log(1 / 5), atol=1e-4)
+    np.testing.assert_allclose(log_ratios(same, same, cohort_of(same), FORMULA), np.log(1 / 5), atol=1e-4)
 
 
 def test_a_far_row_is_no_own_copy():
@@ -74,37 +74,37 @@ def test_a_far_row_is_no_own_copy():
 
 def test_without_a_cohort_the_plain_cosine_decides():
     photos, originals = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.6, 0.8]])
-    np.testing.assert_allclose(log_ratios(photos, originals, cohort_of(np.zeros((0, 2))), JUDGING), [[20.0, 12.0]])
+    np.testing.assert_allclose(log_ratios(photos, originals, cohort_of(np.zeros((0, 2))), FORMULA), [[20.0, 12.0]])
 
 
 def test_a_cohort_of_the_own_copy_alone_leaves_no_rival():
     one = np.array([[1.0, 0.0]])
-    np.testing.assert_allclose(log_ratios(one, one, cohort_of(one), JUDGING), [[0.0]])
+    np.testing.assert_allclose(log_ratios(one, one, cohort_of(one), FORMULA), [[0.0]])
 
 
 def test_a_photo_short_of_what_a_trained_products_photos_reach_is_further_from_it():
     photo, originals = unit(np.array([[1.0, 0.9]])), np.eye(2)
-    stretched = dataclasses.replace(JUDGING, stretch=1.4, pivot=0.9)
+    stretched = dataclasses.replace(FORMULA, stretch=1.4, pivot=0.9)
     alike, told_apart = (
-        log_ratios(photo, originals, cohort_of(originals, trained=[0]), judging)[0] for judging in (JUDGING, stretched)
+        log_ratios(photo, originals, cohort_of(originals, trained=[0]), formula)[0] for formula in (FORMULA, stretched)
     )
     assert told_apart[0] < alike[0] and told_apart[1] > alike[1]
 
 
 def test_the_pivot_is_what_few_photos_of_trained_products_pass():
-    pivot = with_pivot(dataclasses.replace(JUDGING, stretch=1.4), np.linspace(0, 1, 101)).pivot
+    pivot = with_pivot(dataclasses.replace(FORMULA, stretch=1.4), np.linspace(0, 1, 101)).pivot
     assert pivot == pytest.approx(0.95)
 
 
 def test_a_temperature_or_a_stretch_of_nothing_is_bad_input_that_names_it():
     with pytest.raises(BadInput, match=r"evaluate\.temperature"):
-        Judging(temperature=0.0, own_copy_cosine=0.95)
+        LogRatio(temperature=0.0, own_copy_cosine=0.95)
     with pytest.raises(BadInput, match=r"evaluate\.trained_stretch"):
-        dataclasses.replace(JUDGING, stretch=0.0)
+        dataclasses.replace(FORMULA, stretch=0.0)
 
 
 def test_without_photos_of_trained_products_nothing_is_stretched():
-    assert with_pivot(dataclasses.replace(JUDGING, stretch=1.4), np.zeros(0)) == JUDGING
+    assert with_pivot(dataclasses.replace(FORMULA, stretch=1.4), np.zeros(0)) == FORMULA
 
 
 @st.composite
@@ -202,12 +202,12 @@ def test_the_intervals_of_thresholds_hold_them_and_are_wide_where_products_err_t
     ("probability", "outcome"), [(0.9, "match"), (0.8, "match"), (0.79, "review"), (0.3, "review"), (0.29, "mismatch")]
 )
 def test_the_outcome_is_that_of_the_thresholds(probability, outcome):
-    assert Decision(1.0, 0.0, JUDGING, 0.5, 0.8, 0.3, 0.01, 0.01, None).outcome(probability) == outcome
+    assert Decision(1.0, 0.0, FORMULA, 0.5, 0.8, 0.3, 0.01, 0.01, None).outcome(probability) == outcome
 
 
 def test_a_decision_is_the_same_after_writing_and_reading(tmp_path):
     decision = calibrate(
-        np.array([-5.0, -4.0, -0.1, -0.2]), np.array([0, 0, 1, 1], bool), data_version="abc", judging=JUDGING, **RATES
+        np.array([-5.0, -4.0, -0.1, -0.2]), np.array([0, 0, 1, 1], bool), data_version="abc", formula=FORMULA, **RATES
     )
     decision.write(tmp_path / "decision.json")
     assert Decision.read(tmp_path / "decision.json") == decision
@@ -221,7 +221,7 @@ def test_a_decision_is_the_same_after_writing_and_reading(tmp_path):
 def test_a_setting_out_of_its_range_is_bad_input_that_names_it(key, value):
     with pytest.raises(BadInput, match=key):
         calibrate(
-            np.array([-1.0, 0.0]), np.array([0, 1], bool), data_version=None, judging=JUDGING, **RATES | {key: value}
+            np.array([-1.0, 0.0]), np.array([0, 1], bool), data_version=None, formula=FORMULA, **RATES | {key: value}
         )
 
 

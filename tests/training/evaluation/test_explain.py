@@ -8,15 +8,15 @@ from PIL import Image
 from photoproof.errors import InvalidImage
 from pipelines.commands.explain import explain as command
 from training.decision.decision import Decision
-from training.decision.log_ratio import Cohort, Judging
-from training.evaluation.explain import Judge, explain, read_judge
+from training.decision.log_ratio import Cohort, LogRatio
+from training.evaluation.explain import PairScorer, explain, read_pair_scorer
 from training.evaluation.pairs import compare
 from training.model.autoencoder import Autoencoder
 from training.stage.errors import BadInput
 from training.stage.params import Train
 
 SIZE = 32
-DECISION = Decision(1.0, 0.0, Judging(1.0, 0.95), 0.5, 0.8, 0.3, 0.01, 0.01, None)
+DECISION = Decision(1.0, 0.0, LogRatio(1.0, 0.95), 0.5, 0.8, 0.3, 0.01, 0.01, None)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def looks_left():
     encoder = keras.Model(pictures, keras.layers.GlobalAveragePooling2D()(half))
     latents = keras.Input([3])
     decoder = keras.Model(latents, keras.layers.Reshape([1, 1, 3])(keras.layers.Activation("sigmoid")(latents)))
-    return Judge(
+    return PairScorer(
         Autoencoder(encoder, decoder, Train(image_size=SIZE, latent_size=3)),
         Cohort(np.zeros((0, 3), np.float32), np.zeros(0, bool), np.zeros(0, str)),
         DECISION,
@@ -65,19 +65,19 @@ def test_what_differs_speaks_against_it(looks_left):
 
 
 def test_an_explanation_has_the_scores_that_evaluation_measures(evaluated, accepted):
-    judge = read_judge(evaluated.root)
+    scorer = read_pair_scorer(evaluated.root)
     rows = accepted.query("product_id == 'product-00'")
     generator = np.random.default_rng(0)
-    original, photo = generator.random((2, judge.size, judge.size, 3), np.float32)
-    found = explain(judge, original, photo)
-    vectors = np.asarray(judge.autoencoder.encoder(np.stack([original, photo]), training=False))
+    original, photo = generator.random((2, scorer.size, scorer.size, 3), np.float32)
+    found = explain(scorer, original, photo)
+    vectors = np.asarray(scorer.autoencoder.encoder(np.stack([original, photo]), training=False))
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    decision = judge.decision
-    pairs = compare(rows[1:2], rows[:1], vectors[1:], vectors[:1], judge.cohort, decision.judging)
+    decision = scorer.decision
+    pairs = compare(rows[1:2], rows[:1], vectors[1:], vectors[:1], scorer.cohort, decision.formula)
     assert found.log_ratio == pytest.approx(pairs.log_ratio[0, 0], abs=1e-5)
     assert found.probability == pytest.approx(decision.probability(pairs.log_ratio)[0, 0], abs=1e-5)
     assert len(found.nearest) == 3
-    assert found.nearest[0][1] == pytest.approx(float((judge.cohort.embeddings @ vectors[1]).max()), abs=1e-5)
+    assert found.nearest[0][1] == pytest.approx(float((scorer.cohort.embeddings @ vectors[1]).max()), abs=1e-5)
 
 
 @pytest.fixture
@@ -124,4 +124,4 @@ def test_a_name_that_is_no_png_is_bad_input(pair, tmp_path):
 
 def test_a_workspace_without_a_model_says_what_to_run(tmp_path):
     with pytest.raises(BadInput, match="dvc repro train"):
-        read_judge(tmp_path)
+        read_pair_scorer(tmp_path)

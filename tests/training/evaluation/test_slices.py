@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 
 from training.decision.decision import Decision
-from training.decision.log_ratio import Judging
+from training.decision.log_ratio import LogRatio
 from training.evaluation.pairs import Pairs
 from training.evaluation.slices import LEAST, cuts, slice_figures
 
-DECISION = Decision(1.0, 0.0, Judging(0.05, 0.95), 0.5, 0.9, 0.1, 0.01, 0.01, None)
+DECISION = Decision(1.0, 0.0, LogRatio(0.05, 0.95), 0.5, 0.9, 0.1, 0.01, 0.01, None)
 
 
 def some_pairs(tea: int = 30, soap: int = LEAST - 1, seed: int = 0) -> Pairs:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from training.dataset.splits import SPLITS, splits_of
 from training.stage.params import Split
-from training.validation.leakage import relations
+from training.validation.leakage import relate
 from training.validation.near_duplicates import hash_values, near_pairs
 
 SPLIT = Split(salt="x", validation=0.3, test=0.3, new_products=0.3, scene_run=1)
@@ -45,7 +45,7 @@ def test_near_pairs_are_those_that_comparing_every_two_gives(seed: int, distance
 @settings(max_examples=60, deadline=None)
 def test_what_leaks_is_what_comparing_every_two_gives(seed: int, distance: int, count: int) -> None:
     pictures = splits_of(drawn(seed, count), SPLIT)
-    found = relations(pictures, SPLIT, distance)
+    found = relate(pictures, SPLIT, distance)
     rows = found.assign(split=pictures.split).to_dict("records")
     for one in rows:
         if one["role"] == "original":
@@ -76,6 +76,6 @@ def test_of_two_equal_photos_the_one_that_trains_goes_and_the_one_that_is_measur
         pictures.index[(pictures.role == "photo") & (pictures.split == name)][0] for name in ("train", "test")
     )
     pictures.loc[train, "perceptual_hash"] = pictures.loc[test, "perceptual_hash"] = "0123456789abcdef"
-    found = relations(pictures, SPLIT, 0)
+    found = relate(pictures, SPLIT, 0)
     assert found.in_other_split[train] == f"{pictures.picture_id[test]} of test"
     assert found.in_other_split[test] is None

@@ -37,7 +37,7 @@ def test_one_pixel_has_a_row_like_any_other(tmp_path):
 def test_a_folder_is_a_row_that_does_not_decode(tmp_path):
     found = measure(tmp_path, 10)
     assert not found.decodes
-    assert found.trouble
+    assert found.error
 
 
 def test_many_pictures_measured_in_processes_are_as_measured_one_by_one(tmp_path):
@@ -68,4 +68,4 @@ def test_a_large_jpeg_that_is_cut_off_does_not_decode_though_only_a_small_one_is
     (tmp_path / "cut.jpg").write_bytes(out.getvalue()[:-2000])
     whole, cut = (measure(tmp_path / name, 10_000_000) for name in ("whole.jpg", "cut.jpg"))
     assert (whole.decodes, whole.width, whole.height) == (True, 2400, 1800)
-    assert not cut.decodes and "truncated" in (cut.trouble or "")
+    assert not cut.decodes and "truncated" in (cut.error or "")

@@ -69,7 +69,7 @@ def test_a_file_that_changed_in_its_place_is_measured_again(pictures, decoded, t
 def test_a_missing_file_is_looked_for_each_time(pictures, tmp_path):
     folder = tmp_path / "measured"
     gone = tmp_path / "gone.png"
-    assert measure_new([gone], MAX_PIXELS, folder)["trouble"].to_pylist() == ["the file is missing"]
+    assert measure_new([gone], MAX_PIXELS, folder)["error"].to_pylist() == ["the file is missing"]
     gone.write_bytes(pictures[0].read_bytes())
     assert measure_new([gone], MAX_PIXELS, folder)["decodes"].to_pylist() == [True]
 
@@ -90,10 +90,10 @@ def test_a_picture_that_could_not_be_read_or_held_is_measured_again(pictures, de
     folder = tmp_path / "measured"
     with monkeypatch.context() as patch:
         patch.setattr(measure.Image, "open", out_of_memory)
-        assert "memory" in measure_new(pictures[:1], MAX_PIXELS, folder)["trouble"][0].as_py()
+        assert "memory" in measure_new(pictures[:1], MAX_PIXELS, folder)["error"][0].as_py()
     with monkeypatch.context() as patch:
         patch.setattr(measure, "_read", lambda _path: "Input/output error")
-        assert measure_new(pictures[:1], MAX_PIXELS, folder)["trouble"].to_pylist() == ["Input/output error"]
+        assert measure_new(pictures[:1], MAX_PIXELS, folder)["error"].to_pylist() == ["Input/output error"]
     assert measure_new(pictures[:1], MAX_PIXELS, folder)["decodes"].to_pylist() == [True]
 
 

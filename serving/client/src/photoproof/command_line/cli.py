@@ -137,7 +137,7 @@ def _first_line(point: EntryPoint) -> str | None:
 
 
 def _tell(error: Exception) -> int:
-    if os.environ.get("PHOTOPROOF_VERBOSE", "") not in ("", "0"):
+    if os.environ.get("PHOTOPROOF_VERBOSE", "").strip().lower() not in ("", "0", "false", "no"):
         import traceback
 
         traceback.print_exception(type(error), error, error.__traceback__)
