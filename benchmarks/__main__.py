@@ -19,7 +19,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import Row
+from benchmarks.timing import Measurement
 from training.stage.params import Params, read_params
 from training.stage.quiet import hushed
 
@@ -31,7 +31,7 @@ SETTINGS = Path("params.yaml"), Path("params.default.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures, prints and writes; 0 whether targets are reached or not, for they are of a quiet machine."""
+    """Measures, prints and writes; 0 whether targets are reached or not, for they hold on an idle machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--server", help="measure the server at this gRPC address, as it is")
     parser.add_argument("--rest", help="its REST address; by default the same host's port 8501")
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch: Path) -> list[Row]:
+def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch: Path) -> list[Measurement]:
     with hushed():
         from benchmarks import client, training
         from benchmarks.model import draw_pairs, export_model
@@ -75,22 +75,24 @@ def _measured(options: argparse.Namespace, settings: dict[str, Params], scratch:
     for name, params in settings.items():
         with hushed():
             folder = options.model or export_model(scratch / name, params)
-        found = training.rows(pairs, params.train, scratch / f"{name}, photos", 20 * scale) if ours else []
-        found += _served(options, folder, params, pairs, scratch / f"{name}, served")
-        rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in found]
+        of_model = training.rows(pairs, params.train, scratch / f"{name}, photos", 20 * scale) if ours else []
+        of_model += _served(options, folder, params, pairs, scratch / f"{name}, served")
+        rows += [dataclasses.replace(row, part=f"{row.part}, {name}") for row in of_model]
     if ours:
         with hushed():
             from benchmarks import growth, promotions, validation
         count = max(2, round(promotions.PROMOTIONS * scale))
-        found = promotions.rows(next(iter(settings.values())), pairs, scratch / "promotions", count)
-        rows += [dataclasses.replace(row, part=f"promotion, {next(iter(settings))}") for row in found]
+        promoted = promotions.rows(next(iter(settings.values())), pairs, scratch / "promotions", count)
+        rows += [dataclasses.replace(row, part=f"promotion, {next(iter(settings))}") for row in promoted]
         rows += validation.rows(pairs, scratch / "measuring", scale)
         rows += growth.rows(scratch / "growth", options.growth if scale >= 1 else [100])
     return rows
 
 
-def _served(options: argparse.Namespace, folder: Path, params: Params, pairs: "Pairs", scratch: Path) -> list[Row]:
-    """What one model costs, by itself and served."""
+def _served(
+    options: argparse.Namespace, folder: Path, params: Params, pairs: "Pairs", scratch: Path
+) -> list[Measurement]:
+    """What a model costs, by itself and served."""
     with hushed():
         from benchmarks import decode, serving
         from benchmarks.server import running
@@ -116,7 +118,7 @@ def _named(params: Params) -> str:
     return f"{params.train.encoder} {params.train.image_size} px"
 
 
-def _print(report: dict, rows: list[Row]) -> None:
+def _print(report: dict, rows: list[Measurement]) -> None:
     table = Table(title=f"{report['machine']}; {report['pictures']}; model {report['model']}", title_justify="left")
     for name in ("part", "what", "measured", "target", ""):
         table.add_column(name)
@@ -136,12 +138,12 @@ def _markdown(report: dict) -> str:
         "|---|---|---|---|---|",
     ]
     for row in report["rows"]:
-        one = Row(**{field.name: row[field.name] for field in dataclasses.fields(Row)})
-        lines.append(f"| {one.part} | {one.what} | {one.measured} | {one.target} | {_word(one)} |")
+        shown = Measurement(**{field.name: row[field.name] for field in dataclasses.fields(Measurement)})
+        lines.append(f"| {shown.part} | {shown.what} | {shown.measured} | {shown.target} | {_word(shown)} |")
     return "\n".join(lines) + "\n"
 
 
-def _word(row: Row) -> str:
+def _word(row: Measurement) -> str:
     return {True: "reached", False: "missed", None: ""}[row.reached]
 
 

@@ -1,4 +1,4 @@
-"""Callers that ask a model server by label at a steady rate, and remember what each call came to."""
+"""Callers that ask a model server by label at a steady rate, and keep the answer to each call."""
 
 import itertools
 import threading
@@ -15,10 +15,10 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Call:
-    """A call that is over: when it ended (time.monotonic), how many seconds it took, and what came of it."""
+    """A call that has ended: when (time.monotonic), how many seconds it took, and its answer."""
 
     ended: float
-    took: float
+    seconds: float
     answer: Verdict | PhotoproofError
 
 
@@ -35,17 +35,17 @@ class Callers:
 
     @property
     def failed(self) -> list[str]:
-        """What the failed calls said."""
-        return [str(one.answer) for one in self.calls if not isinstance(one.answer, Verdict)]
+        """The messages of the failed calls."""
+        return [str(call.answer) for call in self.calls if not isinstance(call.answer, Verdict)]
 
     @property
     def models(self) -> list[str]:
-        """The models that answered, one after the other."""
-        seen = [str(one.answer.model_id) for one in self.calls if isinstance(one.answer, Verdict)]
-        return [model for model, _ in itertools.groupby(seen)]
+        """The models that answered, in their order."""
+        answered = [str(call.answer.model_id) for call in self.calls if isinstance(call.answer, Verdict)]
+        return [model for model, _ in itertools.groupby(answered)]
 
     def end(self) -> None:
-        """Ask no more, and wait for what is on its way."""
+        """Stop asking, and wait for the calls that are under way."""
         self._ended.set()
         self._clock.join(120)
         self._verifier.close()

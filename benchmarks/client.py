@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.model import Pairs
-from benchmarks.timing import PEAK, Row, interleaved, median, ratio
+from benchmarks.timing import PEAK, Measurement, interleaved, median, ratio
 from photoproof.pictures.formats import open_image
 from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import SENT_SIDE, prepare
@@ -26,24 +26,26 @@ print(seconds, peak)
 """
 
 
-def rows(pairs: Pairs, seconds: float, imports: int) -> list[Row]:
+def rows(pairs: Pairs, seconds: float, imports: int) -> list[Measurement]:
     """All rows of the client; `imports` is how often each import is timed."""
     return [*import_rows(imports), size_row(), *picture_rows(pairs, seconds)]
 
 
-def import_rows(times: int) -> list[Row]:
+def import_rows(times: int) -> list[Measurement]:
     """Import time and memory of photoproof, in processes of their own, against tensorflow_serving.apis."""
     costs: dict[str, list[tuple[float, float]]] = {"photoproof": [], "tensorflow_serving.apis.predict_pb2": []}
     for _ in range(times):
-        for package, found in costs.items():
+        for package, runs in costs.items():
             done = subprocess.run([sys.executable, "-c", IMPORT, package], capture_output=True, text=True, check=True)
             seconds, megabytes = map(float, done.stdout.split())
-            found.append((seconds, megabytes))
-    (seconds, megabytes), (their_seconds, their_megabytes) = (np.median(found, axis=0) for found in costs.values())
+            runs.append((seconds, megabytes))
+    (seconds, megabytes), (their_seconds, their_megabytes) = (np.median(runs, axis=0) for runs in costs.values())
     their = "tensorflow_serving.apis:"
     return [
-        Row("client", "import photoproof", f"{seconds:.2f} s ({their} {their_seconds:.1f} s)", seconds, 0.6, unit="s"),
-        Row(
+        Measurement(
+            "client", "import photoproof", f"{seconds:.2f} s ({their} {their_seconds:.1f} s)", seconds, 0.6, unit="s"
+        ),
+        Measurement(
             "client",
             "memory after import photoproof",
             f"{megabytes:.0f} MB ({their} {their_megabytes:.0f} MB)",
@@ -54,18 +56,18 @@ def import_rows(times: int) -> list[Row]:
     ]
 
 
-def size_row() -> Row:
+def size_row() -> Measurement:
     """The files of the client's dependencies, and theirs, as installed here (from importlib.metadata)."""
     names = sorted(_with_dependencies("photoproof") - {"photoproof"})
     sizes = {name: _installed_bytes(name) / 1e6 for name in names}
-    largest = ", ".join(f"{name} {sizes[name]:.0f}" for name in sorted(names, key=lambda one: -sizes[one])[:3])
+    largest = ", ".join(f"{name} {sizes[name]:.0f}" for name in sorted(names, key=lambda name: -sizes[name])[:3])
     total = sum(sizes.values())
     what = f"the client's {len(names)} dependencies, installed"
-    return Row("client", what, f"{total:.0f} MB ({largest})", total, 120, unit="MB")
+    return Measurement("client", what, f"{total:.0f} MB ({largest})", total, 120, unit="MB")
 
 
-def picture_rows(pairs: Pairs, seconds: float) -> list[Row]:
-    """A phone's photo made small, the look for copies, and what is uploaded."""
+def picture_rows(pairs: Pairs, seconds: float) -> list[Measurement]:
+    """A phone's photo made small, the test for copies, and what is uploaded."""
     phone = phone_photo(pairs[0][1])
     original, photo = pairs[0]
     ready = prepare(original), prepare(photo)
@@ -86,23 +88,27 @@ def picture_rows(pairs: Pairs, seconds: float) -> list[Row]:
         seconds / 2,
     )
     sent = len(prepare(phone).image_bytes)
-    kept = sum(len(prepare(picture).image_bytes) for pair in pairs for picture in pair)
-    given = sum(len(picture) for pair in pairs for picture in pair)
-    took = {name: median(times) for name, times in large.items()}
-    found = []
+    uploaded = sum(len(prepare(picture).image_bytes) for pair in pairs for picture in pair)
+    stored = sum(len(picture) for pair in pairs for picture in pair)
+    medians = {name: median(times) for name, times in large.items()}
+    of_phone = []
     for name, what in {"decode": "decoded whole", "reduce": "decoded whole, then reduced as much"}.items():
         cost = ratio(large["prepare"], large[name])
-        told = f"{cost:.2f}x ({took['prepare']:.0f} ms against {took[name]:.0f})"
-        found.append(Row("client", f"a 12 Mpx JPEG made ready against {what}", told, cost, 0.5))
-    told = f"{sent / len(phone):.2f}x ({sent / 1e3:.0f} KB of {len(phone) / 1e3:.0f})"
-    made, looked = median(small["prepare"]), median(small["identical"])
-    made_told = f"{made:.2f} ms (decoded whole: {median(small['decode']):.2f})"
+        text = f"{cost:.2f}x ({medians['prepare']:.0f} ms against {medians[name]:.0f})"
+        of_phone.append(Measurement("client", f"a 12 Mpx JPEG made ready against {what}", text, cost, 0.5))
+    upload_text = f"{sent / len(phone):.2f}x ({sent / 1e3:.0f} KB of {len(phone) / 1e3:.0f})"
+    preparing, comparing = median(small["prepare"]), median(small["identical"])
+    prepare_text = f"{preparing:.2f} ms (decoded whole: {median(small['decode']):.2f})"
     return [
-        *found,
-        Row("client", "its upload against the file", told, sent / len(phone)),
-        Row("client", "upload of 21 KB pictures against the files", f"{kept / given:.2f}x", kept / given),
-        Row("client", "a 21 KB picture, sent as it is, made ready", made_told, made, unit="ms"),
-        Row("client", "the look whether it is a copy (`identical`)", f"{looked:.3f} ms", looked, unit="ms"),
+        *of_phone,
+        Measurement("client", "its upload against the file", upload_text, sent / len(phone)),
+        Measurement(
+            "client", "upload of 21 KB pictures against the files", f"{uploaded / stored:.2f}x", uploaded / stored
+        ),
+        Measurement("client", "a 21 KB picture, sent as it is, made ready", prepare_text, preparing, unit="ms"),
+        Measurement(
+            "client", "the test whether it is a copy (`identical`)", f"{comparing:.3f} ms", comparing, unit="ms"
+        ),
     ]
 
 
@@ -125,13 +131,13 @@ def _with_dependencies(name: str, seen: frozenset[str] = frozenset()) -> set[str
     """Names of a distribution and of all that it needs here without extras."""
     from packaging.requirements import Requirement
 
-    found = {name, *seen}
+    names = {name, *seen}
     for line in metadata.requires(name) or []:
-        needed = Requirement(line)
-        plain = re.sub(r"[-_.]+", "-", needed.name).lower()
-        if plain not in found and (needed.marker is None or needed.marker.evaluate({"extra": ""})):
-            found |= _with_dependencies(plain, frozenset(found))
-    return found
+        requirement = Requirement(line)
+        needed = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        if needed not in names and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            names |= _with_dependencies(needed, frozenset(names))
+    return names
 
 
 def _installed_bytes(name: str) -> int:

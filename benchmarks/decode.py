@@ -1,4 +1,4 @@
-"""The isolating decode (training/model/images.py: decode_batch) beside plain map_fn and the encoder, in C++."""
+"""The isolating decode (training/model/images.py: decode_batch) against plain map_fn and the encoder, in C++."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.model import Pairs
-from benchmarks.timing import Row, Task, interleaved, median, ratio
+from benchmarks.timing import Measurement, Task, interleaved, median, ratio
 from training.model.images import decode, decode_batch
 from training.saved_model import loading
 
@@ -17,16 +17,16 @@ SPOILED = 32
 
 
 def rows(model: loading.LoadedModel, pairs: Pairs, size: int, max_pixels: int, folder: Path, seconds: float):
-    """A row a batch size of the decode's cost, and one of the whole `encode` beside it. `size` is the model's side."""
+    """For each batch size the cost of the decode and that of the rest of `encode`. `size` is the model's side."""
 
     def plain(image_bytes: tf.Tensor) -> tf.Tensor:
         picture = tf.TensorSpec([size, size, 3], tf.float32)
-        return tf.map_fn(lambda one: decode(one, size), image_bytes, fn_output_signature=picture)
+        return tf.map_fn(lambda row: decode(row, size), image_bytes, fn_output_signature=picture)
 
     def isolating(image_bytes: tf.Tensor) -> tf.Tensor:
         return decode_batch(image_bytes, size, max_pixels)[0]
 
-    found = []
+    rows = []
     pictures = [picture for pair in pairs for picture in pair]
     with _loaded(plain, folder / "plain") as by_map_fn, _loaded(isolating, folder / "isolating") as isolated:
         for count in SIZES:
@@ -42,29 +42,29 @@ def rows(model: loading.LoadedModel, pairs: Pairs, size: int, max_pixels: int, f
                 tasks["spoiled"] = partial(isolated.run, "decode", {"image_bytes": spoiled})
             times = interleaved(tasks, seconds / len(SIZES))
             cost = ratio(times["isolating"], times["plain"])
-            each = {name: median(times[name]) for name in times}
-            found += [
-                Row(
+            medians = {name: median(times[name]) for name in times}
+            rows += [
+                Measurement(
                     "decode",
                     f"isolating decode against map_fn, {_pictures(count)}",
-                    f"{cost:.2f}x ({each['isolating']:.1f} ms against {each['plain']:.1f})",
+                    f"{cost:.2f}x ({medians['isolating']:.1f} ms against {medians['plain']:.1f})",
                     cost,
                     1.5 if count == 1 else 1.1,
                 ),
-                Row(
+                Measurement(
                     "decode",
                     f"the encoder beside that decode, {_pictures(count)}",
-                    f"{each['encode'] - each['isolating']:.1f} ms of encode's {each['encode']:.1f}",
-                    each["encode"] - each["isolating"],
+                    f"{medians['encode'] - medians['isolating']:.1f} ms of encode's {medians['encode']:.1f}",
+                    medians["encode"] - medians["isolating"],
                     unit="ms",
                 ),
             ]
             if count == SPOILED:
                 cost = ratio(times["spoiled"], times["isolating"])
-                told = f"{cost:.2f}x ({each['spoiled']:.1f} ms against {each['isolating']:.1f})"
+                text = f"{cost:.2f}x ({medians['spoiled']:.1f} ms against {medians['isolating']:.1f})"
                 what = f"isolating decode with one of {count} cut off, against all good"
-                found.append(Row("decode", what, told, cost))
-    return found
+                rows.append(Measurement("decode", what, text, cost))
+    return rows
 
 
 def _loaded(function: Callable[[tf.Tensor], tf.Tensor], folder: Path) -> loading.LoadedModel:

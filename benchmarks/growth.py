@@ -1,8 +1,8 @@
-"""What 100 new pictures cost on top of many: ingest and `dvc add`, beside `dvc add` alone on the same folder.
+"""What 100 new pictures cost on top of many: ingest and `dvc add`, against `dvc add` alone on the same folder.
 
     python -m benchmarks.growth --on 1000 10000 50000
 
-The pictures are one small JPEG with another comment each, made straight into an SQLite database in a scratch workspace.
+The pictures are a small JPEG with a different comment each, put straight into a scratch workspace's SQLite database.
 """
 
 import argparse
@@ -19,42 +19,42 @@ from pathlib import Path
 import sqlalchemy as sa
 from PIL import Image
 
-from benchmarks.timing import PEAK, Row
+from benchmarks.timing import PEAK, Measurement
 from pipelines.database.engine import connect, transaction
 from pipelines.database.tables import photos, products
 
 NEW = 100
 TURNS = 3
-"""So often is a hundred new ones measured; the turn with the least processor time counts, as start-up's varies by more
+"""How often a hundred new pictures are measured. The turn with the least processor time counts: start-up varies by more
 than 10,000 pictures take."""
 PHOTOS_OF_A_PRODUCT = 20
 INGEST = """
 import sys
 from pathlib import Path
-from pipelines.database import connect
-from pipelines.ingest import ingest
+from pipelines.data.ingest import ingest
+from pipelines.database.engine import connect
 ingest(connect(sys.argv[1]), Path("data"), progress=False)
 """
 COMMIT = """
 from pathlib import Path
-from pipelines import data_history, versions
-from pipelines.workspace import Workspace
+from pipelines.data import history, versioning
+from pipelines.workspace.places import Workspace
 workspace = Workspace(Path.cwd())
-data_history.commit(workspace, versions.read_version(workspace))
+history.commit(workspace, versioning.read_version(workspace))
 """
-TOLD = f"""{PEAK}
+PRINT_PEAK = f"""{PEAK}
 print("peak", peak)
 """
 
 
 @dataclass(frozen=True)
-class Run:
-    """A process: how long it took, the processor's share of that, and the most memory that it had."""
+class ProcessCost:
+    """What a process took: wall time, processor time, and its peak memory."""
 
     seconds: float
     cpu_seconds: float
     megabytes: float
-    """0 where it is not ours to ask."""
+    """0 where the process does not print it."""
 
 
 class Scratch:
@@ -63,7 +63,7 @@ class Scratch:
     def __init__(self, root: Path):
         self.root = root
         self.url = f"sqlite:///{root / 'database.sqlite'}"
-        self._made = self._by_hand = 0
+        self._count = self._by_hand = 0
         root.mkdir(parents=True)
         who = ["-c", "user.name=Growth", "-c", "user.email=growth@localhost"]
         for command in (
@@ -79,29 +79,29 @@ class Scratch:
     def grow(self, to: int) -> None:
         """Add pictures to the database until it has so many: an original, then its photos, and so on."""
         engine = connect(self.url)
-        while self._made < to:
-            rows = [self._row(number) for number in range(self._made, min(to, self._made + 5000))]
+        while self._count < to:
+            rows = [self._row(number) for number in range(self._count, min(to, self._count + 5000))]
             with transaction(engine) as connection:
                 for table in (products, photos):
-                    if some := [row for of, row in rows if of is table]:
-                        connection.execute(sa.insert(table), some)
-            self._made += len(rows)
+                    if of_table := [row for of, row in rows if of is table]:
+                        connection.execute(sa.insert(table), of_table)
+            self._count += len(rows)
         engine.dispose()
 
-    def ingest(self) -> Run:
+    def ingest(self) -> ProcessCost:
         """Bring data/ to what the database has."""
-        return self._run([sys.executable, "-c", INGEST + TOLD, self.url])
+        return self._run([sys.executable, "-c", INGEST + PRINT_PEAK, self.url])
 
-    def add(self) -> Run:
+    def add(self) -> ProcessCost:
         """`dvc add data`."""
         return self._run([sys.executable, "-m", "dvc", "add", "--quiet", "data"])
 
-    def commit(self) -> Run:
+    def commit(self) -> ProcessCost:
         """Commit data.dvc, with a message that says what changed."""
-        return self._run([sys.executable, "-c", COMMIT + TOLD])
+        return self._run([sys.executable, "-c", COMMIT + PRINT_PEAK])
 
     def put_by_hand(self, count: int) -> None:
-        """So many new files into data/, as if somebody else had made them; the next ingest removes them."""
+        """Write so many new files into data/ as if by hand; the next ingest removes them."""
         for _ in range(count):
             self._by_hand += 1
             (self.root / f"data/photos/by-hand-{self._by_hand}.jpg").write_bytes(self._picture(-self._by_hand))
@@ -115,44 +115,44 @@ class Scratch:
         return photos, row | named | {"scene": f"{product}/1"}
 
     def _picture(self, number: int) -> bytes:
-        comment = f"{self._made}:{number}".encode()
+        comment = f"{self._count}:{number}".encode()
         return self._jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + self._jpeg[2:]
 
-    def _run(self, command: list[str]) -> Run:
+    def _run(self, command: list[str]) -> ProcessCost:
         started = time.perf_counter()
         child = subprocess.Popen(command, cwd=self.root, stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         with child.stdout:
-            said = child.stdout.read().split()
+            words = child.stdout.read().split()
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             raise RuntimeError(f"{command[1:3]} ended with {child.returncode}")
         seconds = time.perf_counter() - started
-        megabytes = float(said[-1]) if said[-2:-1] == ["peak"] else 0.0
-        return Run(seconds, used.ru_utime + used.ru_stime, megabytes)
+        megabytes = float(words[-1]) if words[-2:-1] == ["peak"] else 0.0
+        return ProcessCost(seconds, used.ru_utime + used.ru_stime, megabytes)
 
 
-def _processor(run: Run) -> float:
+def _processor(run: ProcessCost) -> float:
     return run.cpu_seconds
 
 
-def rows(folder: Path, sizes: list[int]) -> list[Row]:
+def rows(folder: Path, sizes: list[int]) -> list[Measurement]:
     """For each size the rows of 100 new pictures on top of it."""
-    scratch, found = Scratch(folder), []
-    least: tuple[Run, Run] | None = None
+    scratch, measured = Scratch(folder), []
+    least: tuple[ProcessCost, ProcessCost] | None = None
     for size in sizes:
         scratch.grow(size)
         first, first_add = scratch.ingest(), scratch.add()
         scratch.commit()
-        turns: list[Run] = []
+        turns: list[ProcessCost] = []
         for _ in range(TURNS):
             scratch.put_by_hand(NEW)
             turns.append(scratch.add())
         alone = min(turns, key=_processor)
         scratch.ingest()
         scratch.add()
-        both: list[tuple[Run, Run]] = []
+        both: list[tuple[ProcessCost, ProcessCost]] = []
         for turn in range(TURNS):
             scratch.grow(size + (turn + 1) * NEW)
             both.append((scratch.ingest(), scratch.add()))
@@ -160,28 +160,34 @@ def rows(folder: Path, sizes: list[int]) -> list[Row]:
         committed = scratch.commit()
         on = f"{NEW} new on {size:,}"
         cost = (ingested.seconds + added.seconds) / alone.seconds
-        told = f"{cost:.2f}x ({ingested.seconds:.1f} s + {added.seconds:.1f} s against {alone.seconds:.1f} s)"
-        found.append(Row("growth", f"{on}: ingest and dvc add, against dvc add alone", told, cost))
-        told = f"{ingested.cpu_seconds:.1f} s, {alone.cpu_seconds:.1f} s"
-        found.append(Row("growth", f"{on}: processor time of ingest, of dvc add alone", told, ingested.cpu_seconds))
+        text = f"{cost:.2f}x ({ingested.seconds:.1f} s + {added.seconds:.1f} s against {alone.seconds:.1f} s)"
+        measured.append(Measurement("growth", f"{on}: ingest and dvc add, against dvc add alone", text, cost))
+        text = f"{ingested.cpu_seconds:.1f} s, {alone.cpu_seconds:.1f} s"
+        measured.append(
+            Measurement("growth", f"{on}: processor time of ingest, of dvc add alone", text, ingested.cpu_seconds)
+        )
         if least:
             more = ingested.cpu_seconds - least[0].cpu_seconds, alone.cpu_seconds - least[1].cpu_seconds
             cost = more[0] / max(more[1], 0.1)
-            told = f"{cost:.2f}x ({more[0]:.1f} s of processor time against {more[1]:.1f})"
+            text = f"{cost:.2f}x ({more[0]:.1f} s of processor time against {more[1]:.1f})"
             what = f"{on} instead of {sizes[0]:,}: what ingest grows by, against what dvc add alone grows by"
-            found.append(Row("growth", what, told, cost, 1.0))
+            measured.append(Measurement("growth", what, text, cost, 1.0))
         least = least or (ingested, alone)
-        found.append(
-            Row("growth", f"{on}: peak memory of ingest", f"{ingested.megabytes:.0f} MB", ingested.megabytes, unit="MB")
+        measured.append(
+            Measurement(
+                "growth", f"{on}: peak memory of ingest", f"{ingested.megabytes:.0f} MB", ingested.megabytes, unit="MB"
+            )
         )
-        told = f"{committed.megabytes:.0f} MB ({committed.cpu_seconds:.1f} s of processor time)"
-        found.append(
-            Row("growth", f"{on}: peak memory of the commit that says so", told, committed.megabytes, unit="MB")
+        text = f"{committed.megabytes:.0f} MB ({committed.cpu_seconds:.1f} s of processor time)"
+        measured.append(
+            Measurement("growth", f"{on}: peak memory of the commit that says so", text, committed.megabytes, unit="MB")
         )
-        told = f"{first.seconds:.1f} s ({first.megabytes:.0f} MB), {first_add.seconds:.1f} s"
-        found.append(Row("growth", f"all {size:,}, most of them new: ingest, dvc add", told, first.seconds, unit="s"))
+        text = f"{first.seconds:.1f} s ({first.megabytes:.0f} MB), {first_add.seconds:.1f} s"
+        measured.append(
+            Measurement("growth", f"all {size:,}, most of them new: ingest, dvc add", text, first.seconds, unit="s")
+        )
     shutil.rmtree(folder)
-    return found
+    return measured
 
 
 if __name__ == "__main__":

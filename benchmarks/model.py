@@ -1,4 +1,4 @@
-"""What the benchmarks run on: a model exported as the stage exports it, and pictures from the sample's camera."""
+"""What the benchmarks run on: a model exported as the stage exports it, and pictures as of the sample's camera."""
 
 import io
 from pathlib import Path
@@ -51,18 +51,18 @@ def export_model(folder: Path, params: Params, model_id: str = "benchmark") -> P
 
 def draw_pairs(count: int, picture_bytes: int) -> Pairs:
     """(original, photo) of one product each, JPEGs of about so many bytes; always the same."""
-    take = tf.function(lambda picture, seed: photograph(picture, seed, Camera()))
+    photographed = tf.function(lambda picture, seed: photograph(picture, seed, Camera()))
     pairs = []
     for number in range(count):
         original = draw(PRODUCTS[number % len(PRODUCTS)], PICTURE_SIDE)
-        photo = np.asarray(take(np.asarray(original, np.float32) / 255, np.array([number, 8], np.int32)))
+        photo = np.asarray(photographed(np.asarray(original, np.float32) / 255, np.array([number, 8], np.int32)))
         picture = Image.fromarray((photo * 255).round().astype(np.uint8))
         pairs.append((_jpeg(original, picture_bytes), _jpeg(picture, picture_bytes)))
     return pairs
 
 
 def _jpeg(picture: Image.Image, most_bytes: int) -> bytes:
-    """The picture at the highest quality, up to 98, that takes no more."""
+    """The picture at the highest quality, up to 98, that takes no more bytes."""
     low, high = 30, 98
     while low < high:
         quality = (low + high + 1) // 2

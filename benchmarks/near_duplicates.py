@@ -1,7 +1,7 @@
-"""What `validate.duplicate_distance` means: how many different photos are taken for one, how many copies are found.
+"""What `validate.duplicate_distance` means: how many different photos count as copies, how many copies are found.
 
     python -m benchmarks.near_duplicates [FOLDER]      # a folder to import; by default ../shared/grocery-store, or
-                                                       # the sample where that is not there
+                                                       # the sample where that is missing
 
 Prints a table by distance: of pairs of different photos the share within it (another product, another scene of one
 product, a photo and an original), and of copies of photos, made anew in several ways, the share within it.
@@ -60,7 +60,7 @@ def main() -> None:
             table.add_column(str(distance), justify="right")
         for name, apart in (_different(folder, originals, photos) | _copies(folder, photos)).items():
             table.add_row(
-                f"{name} ({len(apart):,})", *(_share(int((apart <= one).sum()), len(apart)) for one in DISTANCES)
+                f"{name} ({len(apart):,})", *(_share(int((apart <= bits).sum()), len(apart)) for bits in DISTANCES)
             )
         Console(width=150).print(table)
 
@@ -71,12 +71,12 @@ def _different(folder: Path, originals: list[dict], photos: list[dict]) -> dict[
     of_originals = hash_values(_hash(folder / row["image"]) for row in originals)
     product = np.array([row["product_id"] for row in photos])
     scene = np.array([scene_of(row["photo_id"], row.get("scene"), SCENE_RUN) for row in photos])
-    one, other = np.triu_indices(len(photos), 1)
-    apart = np.bitwise_count(of_photos[one] ^ of_photos[other])
-    elsewhere = scene[one] != scene[other]
+    first, second = np.triu_indices(len(photos), 1)
+    apart = np.bitwise_count(of_photos[first] ^ of_photos[second])
+    elsewhere = scene[first] != scene[second]
     return {
-        "pairs of photos of two products, other scene": apart[elsewhere & (product[one] != product[other])],
-        "pairs of photos of one product, other scene": apart[elsewhere & (product[one] == product[other])],
+        "pairs of photos of two products, other scene": apart[elsewhere & (product[first] != product[second])],
+        "pairs of photos of one product, other scene": apart[elsewhere & (product[first] == product[second])],
         "pairs of a photo and an original": np.bitwise_count(of_photos[:, None] ^ of_originals).ravel(),
     }
 
@@ -84,16 +84,16 @@ def _different(folder: Path, originals: list[dict], photos: list[dict]) -> dict[
 def _copies(folder: Path, photos: list[dict]) -> dict[str, np.ndarray]:
     """Distances of photos to copies of themselves."""
     chosen = photos[:: max(1, len(photos) // COPIED)][:COPIED]
-    found: dict[str, list[int]] = {name: [] for name in COPIES}
+    distances: dict[str, list[int]] = {name: [] for name in COPIES}
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "copy.jpg")
         for row in chosen:
-            mine = imagehash.hex_to_hash(_hash(folder / row["image"]))
+            of_photo = imagehash.hex_to_hash(_hash(folder / row["image"]))
             image = Image.open(io.BytesIO((folder / row["image"]).read_bytes())).convert("RGB")
             for name, change in COPIES.items():
                 change(image).save(copy, quality=50 if "quality" in name else 85)
-                found[name].append(mine - imagehash.hex_to_hash(_hash(copy)))
-    return {f"copies: {name}": np.array(apart) for name, apart in found.items()}
+                distances[name].append(of_photo - imagehash.hex_to_hash(_hash(copy)))
+    return {f"copies: {name}": np.array(each) for name, each in distances.items()}
 
 
 def _hash(path: Path) -> str:

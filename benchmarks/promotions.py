@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.callers import PER_SECOND, Callers
 from benchmarks.model import Pairs, export_model
-from benchmarks.timing import Row
+from benchmarks.timing import Measurement
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
 from pipelines.deployment.reconcile import deploy
@@ -44,7 +44,7 @@ GOLDEN = 4
 COMMAND = [sys.executable, "-m", "photoproof"]
 
 
-def rows(params: Params, pairs: Pairs, scratch: Path, promotions: int = PROMOTIONS) -> list[Row]:
+def rows(params: Params, pairs: Pairs, scratch: Path, promotions: int = PROMOTIONS) -> list[Measurement]:
     """So many promotions of two untrained models with these params: how long each took, and which calls failed."""
     workspace = _workspace(scratch / "workspace")
     with _environment(workspace), _mlflow(workspace):
@@ -71,13 +71,14 @@ def rows(params: Params, pairs: Pairs, scratch: Path, promotions: int = PROMOTIO
 def _promoted(
     workspace: Workspace, version: int, model_id: str, callers: Callers, watching: Callable[[], str]
 ) -> float:
-    """Move the alias; seconds until a caller has a verdict by that version. Returns when deploy has tidied up too."""
+    """Move the alias; seconds until a caller has a verdict by that version. Returns when deploy has cleaned up too."""
     versions.promote(workspace, version)
-    moved, seen = time.monotonic(), len(callers.calls)
+    moved, before = time.monotonic(), len(callers.calls)
     first = None
     while True:
-        calls = callers.calls[seen:]
-        first = first or next((one.ended for one in calls if getattr(one.answer, "model_id", None) == model_id), None)
+        calls = callers.calls[before:]
+        answered = (call.ended for call in calls if getattr(call.answer, "model_id", None) == model_id)
+        first = first or next(answered, None)
         served = read_config(config_of(workspace))
         if first and served and served.versions == {version}:
             return first - moved
@@ -87,25 +88,25 @@ def _promoted(
         time.sleep(0.02)
 
 
-def _rows(took: list[float], callers: Callers) -> list[Row]:
-    new, again = took[0], np.array(took[1:] or took)
+def _rows(took: list[float], callers: Callers) -> list[Measurement]:
+    new, fetched = took[0], np.array(took[1:] or took)
     look = f"`deploy --watch` looks every {LOOK_SECONDS} s"
-    spread = f"{np.median(again):.1f} s (fastest {again.min():.1f}, slowest {again.max():.1f})"
+    spread = f"{np.median(fetched):.1f} s (fastest {fetched.min():.1f}, slowest {fetched.max():.1f})"
     failed, calls = len(callers.failed), len(callers.calls)
-    latency = np.percentile([1000 * one.took for one in callers.calls], [50, 99])
+    latency = np.percentile([1000 * call.seconds for call in callers.calls], [50, 99])
     rate = calls / (callers.calls[-1].ended - callers.calls[0].ended)
     asked = f"{len(took)} promotions, {PER_SECOND} calls a second"
     return [
-        Row("promotion", f"alias moved → first verdict, a new version; {look}", f"{new:.1f} s", new, unit="s"),
-        Row(
+        Measurement("promotion", f"alias moved → first verdict, a new version; {look}", f"{new:.1f} s", new, unit="s"),
+        Measurement(
             "promotion",
             f"alias moved → first verdict, a version whose folder is there; {look}",
             spread,
-            float(np.median(again)),
+            float(np.median(fetched)),
             unit="s",
         ),
-        Row("promotion", f"calls failed during {asked}", f"{failed} of {calls:,}", failed, 0, unit="calls"),
-        Row(
+        Measurement("promotion", f"calls failed during {asked}", f"{failed} of {calls:,}", failed, 0, unit="calls"),
+        Measurement(
             "promotion",
             "a call meanwhile",
             f"p50 {latency[0]:.1f} ms, p99 {latency[1]:.1f} ms ({rate:.0f} a second)",
@@ -164,46 +165,46 @@ def _environment(workspace: Workspace) -> Iterator[None]:
 @contextlib.contextmanager
 def _mlflow(workspace: Workspace) -> Iterator[None]:
     port = free_port()
-    with _process(workspace, "mlflow", "--port", str(port)) as said, httpx.Client() as client:
+    with _process(workspace, "mlflow", "--port", str(port)) as output, httpx.Client() as client:
         url = f"http://127.0.0.1:{port}"
-        _until(lambda: _answers(client, f"{url}/health"), said)
+        _wait_until(lambda: _answers(client, f"{url}/health"), output)
         os.environ["MLFLOW_TRACKING_URI"] = url
         yield
 
 
 @contextlib.contextmanager
 def _watching(workspace: Workspace) -> Iterator[Callable[[], str]]:
-    with _process(workspace, "deploy", "--watch") as said:
-        _until(lambda: "watching" in said(), said)
-        yield said
+    with _process(workspace, "deploy", "--watch") as output:
+        _wait_until(lambda: "watching" in output(), output)
+        yield output
 
 
 @contextlib.contextmanager
 def _process(workspace: Workspace, *words: str) -> Iterator[Callable[[], str]]:
-    """A `photoproof` command for the block; what it has said so far, which raises RuntimeError once it has ended."""
+    """A `photoproof` command for the block; its output so far, which raises RuntimeError once it has ended."""
     log = workspace.state / f"{words[0]}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(ending_with_us([*COMMAND, *words]), stdout=out, stderr=out, cwd=workspace.root)
+    with log.open("wb") as file:
+        process = subprocess.Popen(ending_with_us([*COMMAND, *words]), stdout=file, stderr=file, cwd=workspace.root)
 
-    def said() -> str:
+    def output() -> str:
         text = log.read_text(errors="replace")[-1000:]
         if process.poll() is not None:
             raise RuntimeError(f"photoproof {' '.join(words)} ended: {text}")
         return text
 
     try:
-        yield said
+        yield output
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _until(happened: Callable[[], bool], said: Callable[[], str]) -> None:
+def _wait_until(condition: Callable[[], bool], output: Callable[[], str]) -> None:
     end = time.monotonic() + PATIENCE
-    while not happened():
+    while not condition():
         if time.monotonic() > end:
-            raise RuntimeError(f"it did not start within {PATIENCE} s: {said()}")
-        said()
+            raise RuntimeError(f"it did not start within {PATIENCE} s: {output()}")
+        output()
         time.sleep(0.1)
 
 

@@ -32,25 +32,28 @@ def main(folder: Path) -> None:
     seconds = core_seconds(lambda: [measure.measure(path, 25_000_000) for path in paths])
     print(f"measuring: {len(paths) / seconds:,.0f} pictures a second and core")
     phone = phone_photo(paths[0].read_bytes())
-    with tempfile.TemporaryDirectory() as folder_of_one:
-        path = Path(folder_of_one, "phone.jpg")
+    with tempfile.TemporaryDirectory() as folder_of_phone:
+        path = Path(folder_of_phone, "phone.jpg")
         path.write_bytes(phone)
         seconds = core_seconds(lambda: [measure.measure(path, 25_000_000) for _ in range(20)])
     print(f"measuring a 12 Mpx photo of {len(phone) / 1e6:.1f} MB: {20 / seconds:,.0f} a second and core")
     for name in ("params.yaml", "params.default.yaml"):
         encoder = autoencoder.build(read_params(name).train).encoder
-        many = paths * 5 if encoder.input_shape[1] <= 64 else paths[: 2 * WARM]
+        repeated = paths * 5 if encoder.input_shape[1] <= 64 else paths[: 2 * WARM]
         embedding.embed(encoder, paths[:WARM], WARM)
         started = core_seconds(lambda encoder=encoder: embedding.embed(encoder, paths[:WARM], WARM))
-        whole = core_seconds(lambda encoder=encoder, many=many: embedding.embed(encoder, [*paths[:WARM], *many], WARM))
-        rate = len(many) / max(whole - started, 1e-3)  # the rest of the start is in both
+        whole = core_seconds(
+            lambda encoder=encoder, repeated=repeated: embedding.embed(encoder, [*paths[:WARM], *repeated], WARM)
+        )
+        rate = len(repeated) / max(whole - started, 1e-3)  # start-up is in both
         print(f"embedding, {name}, {encoder.input_shape[1]} px: {rate:,.0f} pictures a second and core")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = manifest_rows(ROWS)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    held = rows.memory_usage(deep=True).sum() / ROWS
+    row_bytes = rows.memory_usage(deep=True).sum() / ROWS
     print(
-        f"a row of the manifest with measures: {held:,.0f} bytes in pandas (the process grew by {grown / 1000:,.0f} MB)"
+        f"a row of the manifest with measures: {row_bytes:,.0f} bytes in pandas "
+        f"(the process grew by {grown / 1000:,.0f} MB)"
     )
 
 

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from benchmarks.model import Pairs
-from benchmarks.server import MODEL, MOST_CALLERS
-from benchmarks.timing import Row, interleaved, median, ratio
+from benchmarks.server import MOST_CALLERS
+from benchmarks.timing import Measurement, interleaved, median, ratio
 from photoproof import Verifier
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import Model, Predict
 from photoproof.transport.connect import connect
+from pipelines.registry.versions import MODEL
 from training.saved_model.loading import LoadedModel
 
 CALLERS = (1, 4, 16, MOST_CALLERS)
@@ -24,7 +25,7 @@ STABLE = Model(MODEL, label="stable")
 TIMEOUT = 120.0
 
 
-def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, seconds: float) -> list[Row]:
+def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, seconds: float) -> list[Measurement]:
     """One caller: a call of `verify` as both transports carry it, and the whole of Verifier.verify, pictures included.
 
     `model` is what the server serves, in this process; None where it is not known, and nothing is compared.
@@ -32,18 +33,18 @@ def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, 
     turns = itertools.cycle(pairs)
     transports = {"gRPC": connect(server_at(grpc)), "REST": connect(server_at(rest))}
     verifier = Verifier(grpc, model=MODEL, timeout=TIMEOUT)
-    now = [next(turns)]  # every task of a turn takes the same pair
+    current = [next(turns)]  # every task of a turn takes the same pair
 
     def in_process() -> None:
-        now[0] = next(turns)
+        current[0] = next(turns)
         if model is not None:
-            model.run("verify", _inputs([now[0]]))
+            model.run("verify", _inputs([current[0]]))
 
     def call(name: str) -> Callable[[], object]:
-        return lambda: transports[name].send(_verify(*now[0]), TIMEOUT)
+        return lambda: transports[name].send(_verify(*current[0]), TIMEOUT)
 
     tasks = {"in-process": in_process, **{name: call(name) for name in transports}}
-    tasks["Verifier"] = lambda: verifier.verify(*now[0])
+    tasks["Verifier"] = lambda: verifier.verify(*current[0])
     try:
         times = interleaved(tasks, seconds)
     finally:
@@ -51,17 +52,17 @@ def latency_rows(model: LoadedModel | None, grpc: str, rest: str, pairs: Pairs, 
             transport.close()
         verifier.close()
     alone = times.pop("in-process")
-    found = [_latency("calling the SavedModel in-process", alone)] if model is not None else []
+    rows = [_latency("calling the SavedModel in-process", alone)] if model is not None else []
     for name, what in (("gRPC", "through gRPC"), ("REST", "through REST"), ("Verifier", "Verifier.verify over gRPC")):
-        found.append(_latency(what, times[name]))
+        rows.append(_latency(what, times[name]))
         if model is not None:
             slower = median(times[name]) / median(alone)
-            told = f"{slower:.2f}x (median of turns {ratio(times[name], alone):.2f}x)"
-            found.append(Row("latency", f"{what}: p50 against in-process", told, slower, 1.2))
-    return found
+            text = f"{slower:.2f}x (median of turns {ratio(times[name], alone):.2f}x)"
+            rows.append(Measurement("latency", f"{what}: p50 against in-process", text, slower, 1.2))
+    return rows
 
 
-def throughput_rows(model: LoadedModel | None, grpc: str, pairs: Pairs, seconds: float) -> list[Row]:
+def throughput_rows(model: LoadedModel | None, grpc: str, pairs: Pairs, seconds: float) -> list[Measurement]:
     """Pairs per second at each number of callers, against batches of BATCH run in-process, one or two at a time."""
     tasks: dict[str, Callable[[float], float]] = {}
     if model is not None:
@@ -87,29 +88,29 @@ def throughput_rows(model: LoadedModel | None, grpc: str, pairs: Pairs, seconds:
                 rates[name].append(task(seconds / ROUNDS / len(tasks)))
     finally:
         transport.close()
-    each = {name: float(np.median(found)) for name, found in rates.items()}
-    limit = max((rate for name, rate in each.items() if name.startswith("in-process")), default=None)
-    found = []
+    medians = {name: float(np.median(turns)) for name, turns in rates.items()}
+    limit = max((rate for name, rate in medians.items() if name.startswith("in-process")), default=None)
+    rows = []
     if limit is not None:
         what = f"in-process, batches of {BATCH} (the better of one and two at a time)"
-        found.append(Row("throughput", what, f"{limit:.0f} pairs/s", limit, unit="pairs/s"))
+        rows.append(Measurement("throughput", what, f"{limit:.0f} pairs/s", limit, unit="pairs/s"))
     for callers in CALLERS:
-        rate, what = each[str(callers)], "1 caller" if callers == 1 else f"{callers} callers"
+        rate, what = medians[str(callers)], "1 caller" if callers == 1 else f"{callers} callers"
         if limit is None:
-            found.append(Row("throughput", what, f"{rate:.0f} pairs/s", rate, unit="pairs/s"))
+            rows.append(Measurement("throughput", what, f"{rate:.0f} pairs/s", rate, unit="pairs/s"))
         else:
-            told = f"{rate / limit:.2f}x ({rate:.0f} pairs/s)"
-            found.append(Row("throughput", what, told, rate / limit, 0.9 if callers >= 16 else None, "least"))
-    return found
+            text = f"{rate / limit:.2f}x ({rate:.0f} pairs/s)"
+            rows.append(Measurement("throughput", what, text, rate / limit, 0.9 if callers >= 16 else None, "least"))
+    return rows
 
 
-def _latency(what: str, times: np.ndarray) -> Row:
-    told = f"p50 {np.percentile(times, 50):.1f} ms, p99 {np.percentile(times, 99):.1f} ms"
-    return Row("latency", what, told, median(times), unit="ms")
+def _latency(what: str, times: np.ndarray) -> Measurement:
+    text = f"p50 {np.percentile(times, 50):.1f} ms, p99 {np.percentile(times, 99):.1f} ms"
+    return Measurement("latency", what, text, median(times), unit="ms")
 
 
 def _rate(task: Callable[[], object], threads: int, seconds: float, pairs: int = 1) -> float:
-    """Pairs a second of so many threads that each do the task again and again."""
+    """Pairs a second of so many threads that each repeat the task."""
     end = time.perf_counter() + seconds
 
     def work(_: int) -> int:

@@ -1,4 +1,4 @@
-"""Pictures as plain files against packed into tar shards: what DVC and a reader pay for each.
+"""Plain picture files against tar shards: what each costs DVC and a reader.
 
     python -m benchmarks.shards --pictures 50000
 
@@ -69,8 +69,8 @@ def read_shards(data: Path) -> int:
 
 
 def measure(count: int, write: Callable[[Path, int, int], None], read: Callable[[Path], int]) -> dict[str, str]:
-    """What each step took: seconds, and how much of it was processor time."""
-    found: dict[str, str] = {}
+    """What each step took: seconds, and the processor time in brackets."""
+    took: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         root, data = Path(folder), Path(folder, "data")
         data.mkdir()
@@ -78,7 +78,7 @@ def measure(count: int, write: Callable[[Path, int, int], None], read: Callable[
         def timed(what: str, step: Callable[[], object]) -> None:
             started, used = time.perf_counter(), sum(os.times()[:4])
             step()
-            found[what] = f"{time.perf_counter() - started:.1f} s ({sum(os.times()[:4]) - used:.1f})"
+            took[what] = f"{time.perf_counter() - started:.1f} s ({sum(os.times()[:4]) - used:.1f})"
 
         def dvc(*words: str) -> Callable[[], object]:
             command = [sys.executable, "-m", "dvc", *words, "--quiet"]
@@ -93,7 +93,7 @@ def measure(count: int, write: Callable[[Path, int, int], None], read: Callable[
         timed(f"dvc add, {NEW} more", dvc("add", "data"))
         timed(f"dvc push, {NEW} more", dvc("push"))
         timed(f"read {READ:,} in random order", lambda: read(data))
-    return found
+    return took
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Timing side by side, and the rows that come of it."""
+"""Timing in turns, and the measurements that the table shows."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ except OSError:  # not on Linux
     import resource, sys
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 """
-"""Code that sets `peak` to the most megabytes that its process had. What Linux tells a parent, or getrusage, is no less
-than the parent itself had."""
+"""Code that sets `peak` to the most megabytes that its process had. What Linux or getrusage tells its parent is never
+less than the parent's own memory."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table. `limit` is what `value` is held to; None is a figure for the record."""
+class Measurement:
+    """A row of the table. `limit` is the target of `value`; None is a figure for the record."""
 
     part: str
     what: str
@@ -50,21 +50,21 @@ def interleaved(tasks: Mapping[str, Task], seconds: float, least: int = 5) -> di
     """Milliseconds of each task's runs, taken in turns (A B A B …): a busy moment of the machine hits all alike."""
     for task in tasks.values():
         task()
-    found: dict[str, list[float]] = {name: [] for name in tasks}
+    times: dict[str, list[float]] = {name: [] for name in tasks}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(found.values()))) < least:
+    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
         for name, task in tasks.items():
             start = time.perf_counter()
             task()
-            found[name].append((time.perf_counter() - start) * 1000)
-    return {name: np.array(times) for name, times in found.items()}
+            times[name].append((time.perf_counter() - start) * 1000)
+    return {name: np.array(each) for name, each in times.items()}
 
 
 def ratio(times: np.ndarray, against: np.ndarray) -> float:
-    """How many times as long the one takes, both measured in the same turns: the median of the turns' ratios."""
+    """How many times as long the first takes, both measured in the same turns: the median of the turns' ratios."""
     return float(np.median(times / against))
 
 
 def median(times: np.ndarray) -> float:
-    """The middle one."""
+    """The median."""
     return float(np.median(times))

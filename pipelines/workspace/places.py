@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipelines.workspace.settings import Settings
+from training.stage import places
 from training.stage.errors import BadInput
 
 
@@ -27,17 +28,17 @@ class Workspace:
     @cached_property
     def state(self) -> Path:
         """What is not versioned."""
-        return self.root / ".photoproof"
+        return self.root / places.STATE
 
     @property
     def data(self) -> Path:
         """Pictures and manifest.parquet, versioned by DVC."""
-        return self.root / "data"
+        return self.root / places.DATA
 
     @property
     def params(self) -> Path:
         """Every knob a retraining may turn."""
-        return self.root / "params.yaml"
+        return self.root / places.PARAMS
 
     @property
     def database_url(self) -> str:
@@ -57,9 +58,9 @@ class Workspace:
     @property
     def reports(self) -> Path:
         """What validation and evaluation found."""
-        return self.root / "reports"
+        return self.root / places.REPORTS
 
     @property
     def models(self) -> Path:
         """What training, evaluation and export made."""
-        return self.root / "models"
+        return self.root / places.MODELS

@@ -1,4 +1,5 @@
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from benchmarks.__main__ import main
 from benchmarks.growth import Scratch
 from benchmarks.model import draw_pairs, export_model
 from benchmarks.server import running
-from benchmarks.timing import Row
+from benchmarks.timing import Measurement
 from photoproof import Verifier
 from training.stage.params import read_params
 
@@ -25,9 +26,8 @@ def test_the_benchmarks_measure_a_server_that_is_there(
     report = json.loads((tmp_path / "serving.json").read_text())
     of_the_model = {f"{part}, {toy_model.name}" for part in ("decode", "latency", "throughput")}
     assert {row["part"] for row in report["rows"]} == {"client", *of_the_model}
-    told = [row["measured"] for row in report["rows"]]
     written, printed = (tmp_path / "serving.md").read_text(), capsys.readouterr().out
-    assert all(one in written and one in printed for one in told)
+    assert all(row["measured"] in written and row["measured"] in printed for row in report["rows"])
 
 
 def test_the_growing_catalogue_is_of_pictures_that_differ(tmp_path: Path) -> None:
@@ -37,8 +37,12 @@ def test_the_growing_catalogue_is_of_pictures_that_differ(tmp_path: Path) -> Non
     ballast = np.ones(100_000_000)  # 800 MB that are this process's, not ingest's
     assert 50 < scratch.ingest().megabytes < 600
     del ballast
-    found = [path.read_bytes() for path in (tmp_path / "growth" / "data").glob("*s/*")]
-    assert (len(found), len(set(found))) == (45, 45)
+    pictures = [path.read_bytes() for path in (tmp_path / "growth" / "data").glob("*s/*")]
+    assert (len(pictures), len(set(pictures))) == (45, 45)
+    scratch.add()
+    scratch.commit()
+    log = subprocess.run(["git", "log", "-1", "--format=%s"], cwd=scratch.root, capture_output=True, text=True)
+    assert log.stdout.startswith("Data version ")
 
 
 @pytest.mark.slow
@@ -47,12 +51,12 @@ def test_the_model_of_the_benchmarks_is_served_by_the_server_that_they_start(tmp
     pair = draw_pairs(1, 21_000)[0]
     with (
         running(model, tmp_path / "server", batching=True) as (grpc, rest),
-        Verifier(grpc) as one,
-        Verifier(rest) as other,
+        Verifier(grpc) as by_grpc,
+        Verifier(rest) as by_rest,
     ):
-        assert one.verify(*pair).probability == other.verify(*pair).probability is not None
+        assert by_grpc.verify(*pair).probability == by_rest.verify(*pair).probability is not None
 
 
 @pytest.mark.parametrize(("value", "at", "reached"), [(1.1, "most", True), (1.2, "most", False), (0.9, "least", False)])
 def test_a_target_is_reached_or_missed(value: float, at, reached: bool) -> None:
-    assert Row("decode", "what", "measured", value, 1.1, at).reached is reached
+    assert Measurement("decode", "what", "measured", value, 1.1, at).reached is reached

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.ablation import FIGURES, ROWS, Outcome, _model_of, ablation, as_markdown
+from benchmarks.ablation import FIGURES, ROWS, AblationResult, _model_of, ablation, as_markdown
 from training.model.autoencoder import FACTS
 from training.stage.errors import BadInput
 from training.stage.params import Params, read_params
@@ -35,7 +35,11 @@ def test_every_row_of_the_documented_table_is_one_that_the_command_makes() -> No
 def test_the_table_has_mean_and_half_the_range_and_keeps_what_failed() -> None:
     figures = [(0.9,) * len(FIGURES), (0.8,) * len(FIGURES)]
     table = as_markdown(
-        {"good": [Outcome(one, minutes=3.0) for one in figures], "bad": [Outcome(error="latents collapsed")]}, [1, 2]
+        {
+            "good": [AblationResult(of_seed, minutes=3.0) for of_seed in figures],
+            "bad": [AblationResult(error="latents collapsed")],
+        },
+        [1, 2],
     )
     assert "| good | 3 | 0.850 ± 0.050 |" in table
     assert "| bad | failed: latents collapsed |" in table
@@ -47,7 +51,7 @@ def test_a_row_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path)
         ablation(tmp_path, [1], ["no such row"])
 
 
-def test_a_model_of_other_pictures_is_not_taken(tmp_path: Path) -> None:
+def test_a_model_of_other_pictures_is_not_used(tmp_path: Path) -> None:
     accepted = tmp_path / "reports/validation/accepted.parquet"
     accepted.parent.mkdir(parents=True)
     accepted.write_text("these")
@@ -61,11 +65,11 @@ def test_a_model_of_other_pictures_is_not_taken(tmp_path: Path) -> None:
     made(rows / "others/row/models/autoencoder")
     workspaces = made(tmp_path / "models/autoencoder")
     assert _model_of(tmp_path, rows / "these/row", Params()) is None
-    for said, taken in (("others", None), ("these", workspaces)):
-        md5 = hashlib.md5(said.encode(), usedforsecurity=False).hexdigest()
+    for contents, used in (("others", None), ("these", workspaces)):
+        md5 = hashlib.md5(contents.encode(), usedforsecurity=False).hexdigest()
         deps = [{"path": "reports/validation/accepted.parquet", "hash": "md5", "md5": md5}]
         (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train": {"deps": deps}}}))
-        assert _model_of(tmp_path, rows / "these/row", Params()) == taken
+        assert _model_of(tmp_path, rows / "these/row", Params()) == used
     another = made(rows / "these/another/models/autoencoder")
     assert _model_of(tmp_path, rows / "these/row", Params()) == another
 

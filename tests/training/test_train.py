@@ -92,7 +92,7 @@ def weights(root: Path) -> list[np.ndarray]:
 
 def test_training_leaves_an_autoencoder_its_history_and_its_run(trained: Path) -> None:
     history = json.loads((trained / "models/autoencoder/history.json").read_text())
-    assert [one["epoch"] for one in history] == [1, 2, 3, 4]
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
     assert history[-1]["loss"] < history[0]["loss"]
     assert {"validation_auc_known", "validation_auc_new"} <= history[1].keys()
     curves = pd.read_csv(trained / "models/autoencoder/losses.csv")
@@ -111,14 +111,14 @@ def test_the_run_in_mlflow_has_params_losses_speed_and_pictures(trained: Path) -
     assert run.info.status == "FINISHED"
     assert run.data.params["train.latent_size"] == "16"
     assert {"loss", "reconstruction", "classification", "contrast", "pictures_per_second"} <= run.data.metrics.keys()
-    names = {Path(one.path).name for one in mlflow.MlflowClient().list_artifacts(run_id, "pictures")}
+    names = {Path(artifact.path).name for artifact in mlflow.MlflowClient().list_artifacts(run_id, "pictures")}
     assert names == {"augmentation.png", "reconstructions.png", "losses.png"}
 
 
 def test_training_again_takes_no_step_and_gives_the_same_weights(trained: Path) -> None:
     before = weights(trained)
     assert train(trained, PARAMS).pictures_per_second == 0
-    assert all(np.array_equal(one, two) for one, two in zip(before, weights(trained), strict=True))
+    assert all(np.array_equal(old, new) for old, new in zip(before, weights(trained), strict=True))
 
 
 @pytest.mark.slow
@@ -136,8 +136,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_result(traine
     process.communicate()
     assert not (untrained / "models/autoencoder").exists()
     assert subprocess.run(command, cwd=untrained).returncode == 0
-    for one, two in zip(weights(trained), weights(untrained), strict=True):
-        np.testing.assert_allclose(one, two, atol=ROUNDING)
+    for whole, resumed in zip(weights(trained), weights(untrained), strict=True):
+        np.testing.assert_allclose(whole, resumed, atol=ROUNDING)
 
 
 @pytest.mark.slow
@@ -149,12 +149,12 @@ def test_a_training_that_is_told_to_stop_stops_within_seconds(untrained: Path) -
     while not list((untrained / ".photoproof/checkpoints").glob("*/step-*.npz")):
         assert time.monotonic() < until
         time.sleep(0.05)
-    told = time.monotonic()
+    stopped = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    said, complained = process.communicate(timeout=60)
-    assert time.monotonic() - told < 20
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - stopped < 20
     assert process.returncode == 143
-    assert b"Traceback" not in said + complained
+    assert b"Traceback" not in output + errors
 
 
 def params_yaml(**changes: object) -> str:
@@ -175,7 +175,7 @@ def test_training_ends_where_looks_bring_nothing_better_and_keeps_the_best(untra
     train(untrained, params)
     history = json.loads((untrained / "models/autoencoder/history.json").read_text())
     assert len(history) < 40
-    means = [np.mean([value for key, value in one.items() if key.startswith("validation_auc")]) for one in history]
+    means = [np.mean([value for key, value in epoch.items() if key.startswith("validation_auc")]) for epoch in history]
     assert max(means[-2:]) <= max(means) == means[-3]
     best = load(untrained / "models/autoencoder")
     kept = ValidationSample(untrained, read_splits(untrained, params), best, hasty).measure_aucs()
@@ -220,8 +220,8 @@ def test_two_workers_train_one_model_which_the_first_of_them_keeps(untrained: Pa
         )
         for index, root in enumerate((untrained, follower))
     ]
-    said = [process.communicate(timeout=500)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    outputs = [process.communicate(timeout=500)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
     history = json.loads((untrained / "models/autoencoder/history.json").read_text())
     assert history[-1]["loss"] < history[0]["loss"]
     assert not (follower / "models").exists()

@@ -73,8 +73,8 @@ def reasons(root: Path) -> dict[str, str]:
 
 
 def test_a_sound_catalogue_is_accepted_whole(tmp_path):
-    said = validate(catalogue(tmp_path), Params())
-    assert (said.pictures, said.quarantined) == (6, 0)
+    result = validate(catalogue(tmp_path), Params())
+    assert (result.pictures, result.quarantined) == (6, 0)
     assert report(tmp_path, "accepted")["picture_id"].to_pylist() == ["a", "b", "a1", "a2", "b1", "b2"]
 
 
@@ -140,31 +140,31 @@ def test_a_photo_that_is_a_copy_of_an_original_is_set_aside(tmp_path):
 
 
 def test_a_photo_with_an_originals_pixels_is_set_aside(tmp_path):
-    again = io.BytesIO()
-    Image.open(io.BytesIO(picture(0))).save(again, "PNG")
-    validate(catalogue(tmp_path, {"b1": again.getvalue()}), LENIENT)
+    copy = io.BytesIO()
+    Image.open(io.BytesIO(picture(0))).save(copy, "PNG")
+    validate(catalogue(tmp_path, {"b1": copy.getvalue()}), LENIENT)
     assert reasons(tmp_path) == {"b1": "equal or nearly equal to an original, not a photo (a)"}
 
 
 def test_a_photo_nearly_equal_to_an_original_is_set_aside_and_the_original_named(tmp_path):
-    again = io.BytesIO()
-    Image.open(io.BytesIO(picture(0))).save(again, "JPEG", quality=40)
-    validate(catalogue(tmp_path, {"b1": again.getvalue()}), LENIENT)
+    copy = io.BytesIO()
+    Image.open(io.BytesIO(picture(0))).save(copy, "JPEG", quality=40)
+    validate(catalogue(tmp_path, {"b1": copy.getvalue()}), LENIENT)
     assert reasons(tmp_path) == {"b1": "equal or nearly equal to an original, not a photo (a)"}
 
 
 def release(root: Path, *ids: str) -> None:
     """A person lets photos in, as the pictures are now."""
     pictures = manifest.read_manifest(root / "data" / "manifest.parquet").set_index("picture_id")
-    rows = [("photo", one, pictures.sha256[one], "ada", "2026-01-01") for one in ids]
+    rows = [("photo", photo_id, pictures.sha256[photo_id], "ada", "2026-01-01") for photo_id in ids]
     write_released((dict(zip(COLUMNS, row, strict=True)) for row in rows), root / "data")
 
 
 def test_a_released_picture_is_let_in_and_the_stage_says_so(tmp_path):
     root = catalogue(tmp_path, {"a2": picture(9, (64, 20))})
     release(root, "a2")
-    said = validate(root, Params())
-    assert str(said).startswith("6 pictures, 0 set aside, 1 let in by a person; ")
+    result = validate(root, Params())
+    assert str(result).startswith("6 pictures, 0 set aside, 1 let in by a person; ")
     accepted = report(tmp_path, "accepted").to_pylist()
     assert {row["picture_id"]: row["released"] for row in accepted if row["released"]} == {"a2": "lower than 32 px"}
 
@@ -219,15 +219,15 @@ def test_without_a_champion_nothing_is_compared_and_the_stage_says_so(tmp_path):
 
 
 def test_the_champions_own_data_does_not_drift(tmp_path, champions):
-    said = validate(as_reference(many(tmp_path / "new"), champions), Params())
-    assert str(said).endswith("; no drift since data version data")
+    result = validate(as_reference(many(tmp_path / "new"), champions), Params())
+    assert str(result).endswith("; no drift since data version data")
 
 
 def test_photos_in_another_light_are_told_with_how_much_moved_and_let_in(tmp_path, champions):
     root = darker(as_reference(many(tmp_path / "new"), champions))
-    said = validate(root, Params())
+    result = validate(root, Params())
     light = r"drift since data version data: At most 20% of the photos, .* moved in light .* Not so: 100\.0%"
-    assert re.search(light, str(said))
+    assert re.search(light, str(result))
     assert len(report(root, "accepted")) == 62
     page = next((root / "reports/validation/data_docs/data/validations/drift").rglob("*.html")).read_text()
     assert "champion's data" in page and "by chance" in page and "fa-exclamation-triangle" in page
@@ -243,9 +243,9 @@ def test_drift_stops_the_stage_where_params_say_so(tmp_path, champions):
 
 def test_an_original_set_aside_takes_its_products_photos_along(tmp_path):
     validate(catalogue(tmp_path, {"a": b"no picture"}), LENIENT)
-    found = reasons(tmp_path)
-    assert set(found) == {"a", "a1", "a2"}
-    assert found["a1"] == "the original of its product a is set aside"
+    set_aside = reasons(tmp_path)
+    assert set(set_aside) == {"a", "a1", "a2"}
+    assert set_aside["a1"] == "the original of its product a is set aside"
 
 
 def test_every_picture_is_either_accepted_or_set_aside(tmp_path):

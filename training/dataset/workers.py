@@ -87,7 +87,7 @@ def _dask(address: str) -> Generator[Pool, None, None]:
                 at_once = max(64, 4 * threads)
                 yield Pool(client.get_executor(), at_once, lambda value: client.submit(_identity, value), fingerprint())
             except CancelledError:
-                raise BadInput(f"workers.dask: the scheduler at {address} went away: run the stage again") from None
+                raise BadInput(f"workers.dask: the scheduler at {address} was lost: run the stage again") from None
 
 
 def chunked(items: Iterable[Item], pictures: int) -> Iterator[list[Item]]:

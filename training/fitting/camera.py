@@ -11,11 +11,11 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Camera:
-    """Strengths, each the most that happens. Lengths are shares of the picture's side, chances are in [0, 1]."""
+    """Strengths, each a maximum. Lengths are shares of the picture's side, chances are in [0, 1]."""
 
     background: float = 1.0
-    """Chance that what is white around the product becomes a place: surface, shelf and clutter. Where it is 0 the
-    picture's own edge goes on."""
+    """Chance that the white around the product becomes a scene: surface, shelf and clutter. Where it is 0 the
+    picture's own edge is continued."""
     rotation: float = 0.25
     """Radians to either side."""
     zoom_out: float = 0.6
@@ -35,7 +35,7 @@ class Camera:
     hands: float = 0.35
     """Chance of fingers that come in from the border."""
     cut_out: float = 0.3
-    """Chance of a thing before the product."""
+    """Chance of a box in front of the product."""
     blur: float = 0.012
     """Standard deviation of defocus or motion, as a share of the side."""
     noise: float = 0.035
@@ -53,14 +53,14 @@ def photograph(picture: tf.Tensor, seed: tf.Tensor, camera: Camera) -> tf.Tensor
     across = tf.linspace(-1.0, 1.0, width)[tf.newaxis, :, tf.newaxis]
     down = tf.linspace(-1.0, 1.0, height)[:, tf.newaxis, tf.newaxis]
     if camera.background > 0:
-        photo = _in_a_place(picture, seeds[1], across, down, rolls, camera)
+        photo = _replace_background(picture, seeds[1], across, down, rolls, camera)
     else:
-        photo = _seen_from(picture, 1.0, "NEAREST", rolls, camera)
+        photo = _change_viewpoint(picture, 1.0, "NEAREST", rolls, camera)
     if camera.cut_out > 0:
-        photo = _thing(photo, across, down, rolls, camera)
-    photo = _light(photo, across, down, rolls, camera)
+        photo = _add_box(photo, across, down, rolls, camera)
+    photo = _change_light(photo, across, down, rolls, camera)
     if camera.hands > 0:
-        photo = _fingers(photo, across, down, rolls, camera)
+        photo = _add_fingers(photo, across, down, rolls, camera)
     photo = _blur(photo, rolls, camera)
     photo += tf.random.stateless_normal(tf.shape(photo), seeds[2]) * (camera.noise * rolls.within(0.0, 1.0))
     quality = tf.cast(rolls.within(float(camera.jpeg), 96.0), tf.int32)
@@ -88,32 +88,34 @@ class _Rolls:
         return self.within(0.1, 0.9) + tf.stack([self.around(1.0) for _ in range(3)]) * tint
 
 
-def _in_a_place(
+def _replace_background(
     picture: tf.Tensor, seed: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera
 ) -> tf.Tensor:
-    """The product moved, and a place where white was around it and where the picture no longer reaches."""
-    outside = _outside(picture)
+    """The product moved, and a scene where white was around it and where the picture no longer reaches."""
+    outside = _mask_background(picture)
     border = tf.concat([outside[0, :, 0], outside[-1, :, 0], outside[:, 0, 0], outside[:, -1, 0]], 0)
     on_white = tf.cast(tf.reduce_mean(border) > 0.5, tf.float32)
     replaced = on_white * rolls.happens(camera.background)
     inside = 1.0 - outside * replaced
-    seen = _seen_from(tf.concat([picture * inside, inside], 2), on_white, "CONSTANT", rolls, camera)
-    place = _place(seed, tf.shape(picture)[0], tf.shape(picture)[1], across, down, rolls)
-    place = tf.where(on_white > replaced, tf.ones_like(place), place)
-    return seen[:, :, :3] + (1.0 - seen[:, :, 3:]) * place
+    moved = _change_viewpoint(tf.concat([picture * inside, inside], 2), on_white, "CONSTANT", rolls, camera)
+    scene = _draw_scene(seed, tf.shape(picture)[0], tf.shape(picture)[1], across, down, rolls)
+    scene = tf.where(on_white > replaced, tf.ones_like(scene), scene)
+    return moved[:, :, :3] + (1.0 - moved[:, :, 3:]) * scene
 
 
-def _outside(picture: tf.Tensor) -> tf.Tensor:
+def _mask_background(picture: tf.Tensor) -> tf.Tensor:
     """1 where only near-white lies between a pixel and one of the four borders: [H, W, 1]."""
     white = tf.cast(tf.reduce_min(picture, 2, keepdims=True) > 0.92, tf.float32)
-    ways = [tf.math.cumprod(white, axis, reverse=back) for axis in (0, 1) for back in (False, True)]
-    outside = tf.reduce_max(tf.stack(ways), 0)
+    directions = [tf.math.cumprod(white, axis, reverse=back) for axis in (0, 1) for back in (False, True)]
+    outside = tf.reduce_max(tf.stack(directions), 0)
     wider = tf.nn.max_pool2d(outside[tf.newaxis], 3, 1, "SAME")  # or a white rim stays around the product
     return tf.nn.avg_pool2d(wider, 3, 1, "SAME")[0]
 
 
-def _seen_from(layer: tf.Tensor, on_white: tf.Tensor | float, filled: str, rolls: _Rolls, camera: Camera) -> tf.Tensor:
-    """Rotate, zoom, shift and tilt [H, W, C]; `filled` says with what, where it no longer reaches."""
+def _change_viewpoint(
+    layer: tf.Tensor, on_white: tf.Tensor | float, fill_mode: str, rolls: _Rolls, camera: Camera
+) -> tf.Tensor:
+    """Rotate, zoom, shift and tilt [H, W, C]; `fill_mode` says how to fill what it no longer covers."""
     smallest = tf.where(on_white > 0, camera.zoom_out, 1.0 - 0.25 * (1.0 - camera.zoom_out))
     zoom = rolls.within(smallest, camera.zoom_in)
     stretch = tf.exp(rolls.around(0.1))
@@ -128,30 +130,32 @@ def _seen_from(layer: tf.Tensor, on_white: tf.Tensor | float, filled: str, rolls
     to_unit = tf.reshape(
         tf.stack([1.0 / half_width, zero, -one, zero, 1.0 / half_height, -one, zero, zero, one]), [3, 3]
     )
-    looks = tf.stack([cosine * stretch, -sine, -right, sine, cosine / stretch, -up, tilt[0], tilt[1], one])
+    view = tf.stack([cosine * stretch, -sine, -right, sine, cosine / stretch, -up, tilt[0], tilt[1], one])
     from_unit = tf.reshape(
         tf.stack([half_width, zero, half_width, zero, half_height, half_height, zero, zero, one]), [3, 3]
     )
-    warp = tf.reshape(tf.reshape(from_unit, [3, 3]) @ tf.reshape(looks, [3, 3]) @ to_unit, [9])
+    warp = tf.reshape(tf.reshape(from_unit, [3, 3]) @ tf.reshape(view, [3, 3]) @ to_unit, [9])
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=layer[tf.newaxis],
         transforms=(warp / warp[8])[tf.newaxis, :8],
         output_shape=tf.shape(layer)[:2],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode=filled,
+        fill_mode=fill_mode,
     )[0]
 
 
-def _place(seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls):
+def _draw_scene(
+    seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls
+):
     """A surface with patches, a horizon, and boxes that stand about: [H, W, 3]."""
     base, second = rolls.colour(), rolls.colour()
     patches = tf.random.stateless_uniform([5, 5, 3], seed, -0.5, 0.5)
     patches = (patches + 3.0 * tf.reduce_mean(patches, 2, keepdims=True)) * rolls.within(0.02, 0.2)
-    place = base + tf.image.resize(patches, [height, width])
-    place += tf.sin(across * rolls.around(40.0) + down * rolls.around(40.0)) * rolls.around(0.04)
+    scene = base + tf.image.resize(patches, [height, width])
+    scene += tf.sin(across * rolls.around(40.0) + down * rolls.around(40.0)) * rolls.around(0.04)
     horizon = rolls.within(-0.5, 1.3)
-    place = tf.where(down + 0.2 * across * rolls.around(1.0) > horizon, second + 0.3 * (place - base), place)
+    scene = tf.where(down + 0.2 * across * rolls.around(1.0) > horizon, second + 0.3 * (scene - base), scene)
     for _ in range(3):
         middle_x, middle_y, half_x, half_y = (
             rolls.around(1.1),
@@ -160,18 +164,18 @@ def _place(seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, across: tf.Tens
             rolls.within(0.1, 0.5),
         )
         box = (tf.abs(across - middle_x) < half_x) & (tf.abs(down - middle_y) < half_y)
-        place = tf.where(box, rolls.colour() * (1.0 - 0.3 * (across - middle_x)), place)
-    return place
+        scene = tf.where(box, rolls.colour() * (1.0 - 0.3 * (across - middle_x)), scene)
+    return scene
 
 
-def _thing(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
-    """Perhaps a plain box before the product."""
+def _add_box(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
+    """With chance cut_out a plain box in front of the product."""
     half_x, half_y = rolls.within(0.1, 0.35), rolls.within(0.1, 0.35)
     box = (tf.abs(across - rolls.around(0.9)) < half_x) & (tf.abs(down - rolls.around(0.9)) < half_y)
     return tf.where(box & (rolls.happens(camera.cut_out) > 0), rolls.colour(), photo)
 
 
-def _light(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
+def _change_light(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
     gray = tf.reduce_mean(photo, 2, keepdims=True)
     photo = gray + (photo - gray) * (1.0 + rolls.around(camera.saturation))
     warm, green = rolls.around(camera.white_balance), rolls.around(camera.white_balance / 3.0)
@@ -183,8 +187,8 @@ def _light(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, 
     return photo + (1.0 - photo) * glare
 
 
-def _fingers(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
-    """Perhaps three skin-coloured fingers from one border towards the middle."""
+def _add_fingers(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
+    """With chance hands three skin-coloured fingers from a border towards the middle."""
     angle = rolls.around(3.1416)
     along = across * tf.cos(angle) + down * tf.sin(angle)
     aside = down * tf.cos(angle) - across * tf.sin(angle) + rolls.around(0.5)
@@ -200,7 +204,7 @@ def _fingers(photo: tf.Tensor, across: tf.Tensor, down: tf.Tensor, rolls: _Rolls
 
 
 def _blur(photo: tf.Tensor, rolls: _Rolls, camera: Camera) -> tf.Tensor:
-    """A Gaussian, longer in one direction than in the other: out of focus to moved."""
+    """Blur by a Gaussian, longer in one direction than in the other: from out of focus to motion."""
     side = photo.shape[0] or 64
     radius = max(1, round(2.0 * camera.blur * side))
     most = camera.blur * side
@@ -235,7 +239,7 @@ REPRODUCED = Camera(
     noise=0.01,
     jpeg=80,
 )
-"""What happens to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
+"""Changes to an original on its way through databases and uploads, so that it isn't learned by its pixels."""
 
 RETAKEN = Camera(
     background=0.0,
@@ -256,4 +260,4 @@ RETAKEN = Camera(
     noise=0.02,
     jpeg=60,
 )
-"""What is changed in a photo that was really taken: it has its place, its light and its blur already."""
+"""Changes to a real photo, which has its own scene, light and blur already."""

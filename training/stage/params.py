@@ -82,7 +82,7 @@ class Validate:
     max_drift_photos: Share = 0.2
     """The same of the products and how many photos each has."""
     stop_on_drift: bool = False
-    """Whether a larger drift stops the stage; else it is only told."""
+    """Whether a larger drift stops the stage; else it is only reported."""
 
 
 @section
@@ -133,8 +133,8 @@ class Train:
     patience: CountOrNone = 0
     """Measurements without a better mean of validation AUCs after which training ends; the best one's weights are kept.
     0: all epochs, and the last weights."""
-    checkpoint_every: Count = 60
-    """Seconds between checkpoints."""
+    checkpoint_every: CountOrNone = 60
+    """Seconds between checkpoints; 0: one after each step."""
     cache_gigabytes: NotNegative = 2.0
     """Decoded pictures are held in memory where they fit into this, else decoded again each epoch."""
 

@@ -34,9 +34,9 @@ def pictures(products: int, photos: int) -> pd.DataFrame:
 
 
 def test_a_picture_is_in_the_same_split_in_every_data_version() -> None:
-    few, many = pictures(30, 40), pictures(60, 80)
-    then = assign_splits(few, Split()).set_index("picture_id")
-    now = assign_splits(many, Split()).set_index("picture_id").loc[then.index]
+    smaller, larger = pictures(30, 40), pictures(60, 80)
+    then = assign_splits(smaller, Split()).set_index("picture_id")
+    now = assign_splits(larger, Split()).set_index("picture_id").loc[then.index]
     assert (then.split == now.split).all()
     assert (then.known == now.known).all()
 

@@ -39,8 +39,8 @@ def test_the_demo_s_autoencoder_is_small() -> None:
 
 def test_the_same_seed_builds_the_same_weights() -> None:
     first, second, other = (build(dataclasses.replace(TINY, seed=seed)).encoder.get_weights() for seed in (1, 1, 2))
-    assert all(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
-    assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+    assert all(np.array_equal(weight, same) for weight, same in zip(first, second, strict=True))
+    assert not all(np.array_equal(weight, same) for weight, same in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize("encoder", ["scratch", "efficientnet_lite0"])
@@ -62,13 +62,13 @@ def with_first_weights(image_size: int = 64) -> Autoencoder:
 
 def test_frozen_blocks_and_first_weights_do_not_train() -> None:
     autoencoder = with_first_weights()
-    trains = {one.path.split("/")[-2] for one in autoencoder.encoder.trainable_variables}
+    trains = {variable.path.split("/")[-2] for variable in autoencoder.encoder.trainable_variables}
     assert "_blocks.5._project_conv" in trains
     assert not trains & {"_conv_stem", "_blocks.0._depthwise_conv", "_blocks.4._project_conv", "fixed_components"}
     assert not [name for name in trains if name.startswith("fixed.")]
     latents, drawing = autoencoder.learned
-    assert {one.path for one in latents.trainable_variables} == {
-        one.path for one in autoencoder.encoder.trainable_variables
+    assert {variable.path for variable in latents.trainable_variables} == {
+        variable.path for variable in autoencoder.encoder.trainable_variables
     }
     assert drawing(latents(pictures(64))).shape == (5, 16, 16, 3)
 

@@ -126,8 +126,8 @@ def test_bad_bytes_spoil_only_their_own_row(isolating: Callable) -> None:
     assert decoded.tolist() == [False, True] * len(bad)
     assert not pictures[::2].any()
     for at, picture in enumerate(pictures[1::2]):
-        alone, there = isolating([good[at % len(good)]])
-        assert there.all()
+        alone, decoded = isolating([good[at % len(good)]])
+        assert decoded.all()
         np.testing.assert_allclose(picture, alone[0], atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""A real training run on drawn photos: told the truth it tells products apart, told nonsense it must not seem to."""
+"""A real training run on drawn photos: true labels tell products apart, shuffled ones must not seem to."""
 
 import numpy as np
 import pandas as pd
@@ -34,15 +34,15 @@ def write_data(root, shuffled):
     """Squares in a product's colour, on white and on grey; `shuffled` deals the photos' products anew."""
     generator = np.random.default_rng(5)
     shows = np.repeat(np.arange(PRODUCTS), PHOTOS)
-    told = generator.permutation(shows) if shuffled else shows
+    labels = generator.permutation(shows) if shuffled else shows
     colours = generator.integers(0, 255, (PRODUCTS, 3))
     pictures = [("original", f"p{at}", at, at) for at in range(PRODUCTS)]
-    pictures += [("photo", f"photo_{at:03}", shows[at], told[at]) for at in range(len(shows))]
+    pictures += [("photo", f"photo_{at:03}", shows[at], labels[at]) for at in range(len(shows))]
     rows = []
     for role, name, shown, product in pictures:
         picture = Image.new("RGB", (40, 40), "white" if role == "original" else (120, 125, 130))
-        left, top = (8, 8) if role == "original" else (int(one) for one in generator.integers(2, 16, 2))
-        level = [int(one) for one in np.clip(colours[shown] * generator.uniform(0.8, 1.1), 0, 255)]
+        left, top = (8, 8) if role == "original" else (int(place) for place in generator.integers(2, 16, 2))
+        level = [int(value) for value in np.clip(colours[shown] * generator.uniform(0.8, 1.1), 0, 255)]
         ImageDraw.Draw(picture).rectangle([left, top, left + 20, top + 22], tuple(level))
         path = root / "data" / f"{role}s" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

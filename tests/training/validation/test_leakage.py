@@ -1,4 +1,4 @@
-"""Which photos give themselves away, beside comparing every two."""
+"""Which photos give themselves away, compared with every two of them."""
 
 import random
 
@@ -45,26 +45,26 @@ def test_near_pairs_are_those_that_comparing_every_two_gives(seed: int, distance
 @settings(max_examples=60, deadline=None)
 def test_what_leaks_is_what_comparing_every_two_gives(seed: int, distance: int, count: int) -> None:
     pictures = splits_of(drawn(seed, count), SPLIT)
-    found = relate(pictures, SPLIT, distance)
-    rows = found.assign(split=pictures.split).to_dict("records")
-    for one in rows:
-        if one["role"] == "original":
-            assert one["near_original"] is None and one["in_other_split"] is None
+    related = relate(pictures, SPLIT, distance)
+    rows = related.assign(split=pictures.split).to_dict("records")
+    for row in rows:
+        if row["role"] == "original":
+            assert row["near_original"] is None and row["in_other_split"] is None
             continue
-        near = [other for other in rows if other is not one and differing(one, other) <= distance]
+        near = [other for other in rows if other is not row and differing(row, other) <= distance]
         originals = {other["picture_id"] for other in near if other["role"] == "original"}
         later = {
             f"{other['picture_id']} of {other['split']}"
             for other in near
-            if other["role"] == "photo" and SPLITS.index(other["split"]) > SPLITS.index(one["split"])
+            if other["role"] == "photo" and SPLITS.index(other["split"]) > SPLITS.index(row["split"])
         }
-        assert one["near_original"] in (originals or {None})
-        assert one["in_other_split"] in (later or {None})
+        assert row["near_original"] in (originals or {None})
+        assert row["in_other_split"] in (later or {None})
 
 
-def differing(one: dict, other: dict) -> int:
-    """Bits in which two hashes differ; 64 where one is missing."""
-    hashes = [row["perceptual_hash"] for row in (one, other)]
+def differing(row: dict, other: dict) -> int:
+    """Bits in which two hashes differ; 64 where a hash is missing."""
+    hashes = [picture["perceptual_hash"] for picture in (row, other)]
     if not all(isinstance(each, str) for each in hashes):
         return 64
     return (int(hashes[0], 16) ^ int(hashes[1], 16)).bit_count()
@@ -76,6 +76,6 @@ def test_of_two_equal_photos_the_one_that_trains_goes_and_the_one_that_is_measur
         pictures.index[(pictures.role == "photo") & (pictures.split == name)][0] for name in ("train", "test")
     )
     pictures.loc[train, "perceptual_hash"] = pictures.loc[test, "perceptual_hash"] = "0123456789abcdef"
-    found = relate(pictures, SPLIT, 0)
-    assert found.in_other_split[train] == f"{pictures.picture_id[test]} of test"
-    assert found.in_other_split[test] is None
+    related = relate(pictures, SPLIT, 0)
+    assert related.in_other_split[train] == f"{pictures.picture_id[test]} of test"
+    assert related.in_other_split[test] is None

@@ -19,9 +19,15 @@ def noise(seed=0, shape=(40, 60, 3)):
 def test_a_picture_is_measured_by_its_header_and_its_light(tmp_path):
     half = np.zeros((40, 60, 3))
     half[:, 30:] = 255
-    found = measure(save(tmp_path / "half.png", half), 10_000)
-    assert (found.decodes, found.format, found.mode, found.width, found.height) == (True, "PNG", "RGB", 60, 40)
-    assert (found.light_mean, found.light_spread, found.near_white) == (0.5, 0.5, 0.5)
+    measured = measure(save(tmp_path / "half.png", half), 10_000)
+    assert (measured.decodes, measured.format, measured.mode, measured.width, measured.height) == (
+        True,
+        "PNG",
+        "RGB",
+        60,
+        40,
+    )
+    assert (measured.light_mean, measured.light_spread, measured.near_white) == (0.5, 0.5, 0.5)
 
 
 def test_a_blurred_picture_is_less_sharp(tmp_path):
@@ -35,9 +41,9 @@ def test_one_pixel_has_a_row_like_any_other(tmp_path):
 
 
 def test_a_folder_is_a_row_that_does_not_decode(tmp_path):
-    found = measure(tmp_path, 10)
-    assert not found.decodes
-    assert found.error
+    measured = measure(tmp_path, 10)
+    assert not measured.decodes
+    assert measured.error
 
 
 def test_many_pictures_measured_in_processes_are_as_measured_one_by_one(tmp_path):
@@ -55,9 +61,9 @@ def test_greyscale_and_transparent_pictures_are_measured_as_rgb(tmp_path):
     Image.new("RGBA", (32, 32), (128, 128, 128, 0)).save(clear, "PNG")
     (tmp_path / "grey.png").write_bytes(grey.getvalue())
     (tmp_path / "clear.png").write_bytes(clear.getvalue())
-    one, other = (measure(tmp_path / name, 10_000) for name in ("grey.png", "clear.png"))
-    assert (one.mode, other.mode) == ("L", "RGBA")
-    assert one.perceptual_hash == other.perceptual_hash
+    grey, clear = (measure(tmp_path / name, 10_000) for name in ("grey.png", "clear.png"))
+    assert (grey.mode, clear.mode) == ("L", "RGBA")
+    assert grey.perceptual_hash == clear.perceptual_hash
 
 
 def test_a_large_jpeg_that_is_cut_off_does_not_decode_though_only_a_small_one_is_made_of_it(tmp_path):

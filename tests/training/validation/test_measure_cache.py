@@ -47,9 +47,9 @@ def test_only_bytes_that_were_not_measured_before_are_decoded(pictures, decoded,
     new = tmp_path / "new.png"
     Image.new("RGB", (8, 8), "red").save(new)
     order = [pictures[3], new, *pictures[:3]]
-    again = measure_new(order, MAX_PIXELS, folder)
+    reordered = measure_new(order, MAX_PIXELS, folder)
     assert decoded == ["new.png"]
-    assert again.equals(measure_all(order, MAX_PIXELS))
+    assert reordered.equals(measure_all(order, MAX_PIXELS))
 
 
 def test_a_copy_is_measured_once(pictures, decoded, tmp_path):
