@@ -19,7 +19,7 @@ from pipelines.data import difference, forgotten_ledger, history, versioning
 from pipelines.data.object_stores import Store, forgotten_in, locked_outputs, stage_outputs, stores
 from pipelines.data.versioning import VersioningFailed
 from pipelines.database import tables
-from pipelines.database.engine import connect, snapshot
+from pipelines.database.engine import opened, snapshot
 from pipelines.registry import versions as registry
 from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
@@ -110,12 +110,8 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
     for ref in versioning.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
         add(_at(workspace, ref), f"head of {ref.split('/', 2)[2]}")
     add(_at(workspace, "HEAD"), "HEAD")
-    engine = connect(workspace.database_url)
-    try:
-        with snapshot(engine) as connection:
-            judged = set(connection.scalars(sa.select(tables.verdicts.c.model_id).distinct()))
-    finally:
-        engine.dispose()
+    with opened(workspace.database_url) as engine, snapshot(engine) as connection:
+        judged = set(connection.scalars(sa.select(tables.verdicts.c.model_id).distinct()))
     for model in registry.all_versions(workspace):
         data = model.tags.get("data_version")
         if model.aliases:
