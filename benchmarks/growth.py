@@ -31,16 +31,16 @@ PHOTOS_OF_A_PRODUCT = 20
 INGEST = """
 import sys
 from pathlib import Path
-from pipelines.database import connect
-from pipelines.ingest import ingest
+from pipelines.data.ingest import ingest
+from pipelines.database.engine import connect
 ingest(connect(sys.argv[1]), Path("data"), progress=False)
 """
 COMMIT = """
 from pathlib import Path
-from pipelines import data_history, versions
-from pipelines.workspace import Workspace
+from pipelines.data import history, versioning
+from pipelines.workspace.places import Workspace
 workspace = Workspace(Path.cwd())
-data_history.commit(workspace, versions.read_version(workspace))
+history.commit(workspace, versioning.read_version(workspace))
 """
 TOLD = f"""{PEAK}
 print("peak", peak)
