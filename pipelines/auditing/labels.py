@@ -105,9 +105,8 @@ def waiting(engine: Engine) -> Iterator[Waiting]:
             if row["photo_id"] == last:
                 continue
             last = row["photo_id"]
-            why = "sample" if row["sampled"] else row["to_person"]  # older rows of drawn reviews say "review"
             like = () if row["sampled"] else read_nearest(row["nearest"])
-            yield Waiting(last, row["claimed_product_id"], why, like, row["at"])
+            yield Waiting(last, row["claimed_product_id"], row["to_person"], like, row["at"])
 
 
 def _label(connection: Connection, one: Decision, who: str) -> None:

@@ -18,14 +18,11 @@ def import_folder(
     as_json: AsJson = False,
 ) -> None:
     """Import a folder of products and photos into the product database; what is there already is not doubled."""
-    from pipelines.database.engine import connect
+    from pipelines.database.engine import opened
     from pipelines.database.import_folder import import_folder
 
-    engine = connect(Workspace.here().database_url)
-    try:
+    with opened(Workspace.here().database_url) as engine:
         report = import_folder(engine, folder)
-    finally:
-        engine.dispose()
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report), ensure_ascii=False))
         return
@@ -39,17 +36,13 @@ def ingest(as_json: AsJson = False) -> None:
     """Bring the product database's labelled pictures into data/, and data.dvc to that version."""
     from pipelines.data import versioning
     from pipelines.data.ingest import ingest
-    from pipelines.database.engine import connect
+    from pipelines.database.engine import opened
     from pipelines.workspace import lock
 
     workspace = Workspace.here()
-    engine = connect(workspace.database_url)
-    try:
-        with lock.exclusive_workspace(workspace):
-            report = ingest(engine, workspace.data)
-            version = versioning.add_data(workspace)
-    finally:
-        engine.dispose()
+    with opened(workspace.database_url) as engine, lock.exclusive_workspace(workspace):
+        report = ingest(engine, workspace.data)
+        version = versioning.add_data(workspace)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(report), "data_version": version.md5}, ensure_ascii=False))
     else:

@@ -69,13 +69,10 @@ def _decide(
 
 def _printed(workspace: Workspace, ask: "Callable[[Engine], list[SetAside]]", as_json: bool) -> "list[SetAside]":
     """What the product database answers, after it is printed."""
-    from pipelines.database.engine import connect
+    from pipelines.database.engine import opened
 
-    engine = connect(workspace.database_url)
-    try:
+    with opened(workspace.database_url) as engine:
         found = ask(engine)
-    finally:
-        engine.dispose()
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in found], ensure_ascii=False))
     else:

@@ -43,12 +43,10 @@ class Version:
 def log(workspace: Workspace, most: int | None = None) -> list[Version]:
     """The versions that git's history of data.dvc holds, newest first, at most so many."""
     limit = [] if most is None else [f"-{most}"]
-    said = versioning.git(workspace, "log", *limit, f"--format={_FIELDS}", "--diff-filter=AM", "--", "data.dvc")
-    found = []
-    for line in filter(None, said.split("\0\n")):
-        commit, at, message = line.split("\0")
-        found.append(_version(workspace, commit.strip(), at, message))
-    return found
+    output = versioning.git(workspace, "log", *limit, f"--format={_FIELDS}", "--diff-filter=AM", "--", "data.dvc")
+    commits = [line.strip().split("\0") for line in output.split("\0\n") if line]
+    data = versioning.versions_at(workspace, (fields[0] for fields in commits))
+    return [_version(*fields, data[fields[0]]) for fields in commits]
 
 
 def find(workspace: Workspace, name: str) -> Version:
@@ -68,9 +66,10 @@ def find(workspace: Workspace, name: str) -> Version:
         return next(iter(by_md5.values()))
     with contextlib.suppress(VersioningFailed):  # no revision, or one without data
         if commit := versioning.git(workspace, "rev-list", "-1", name, "--", "data.dvc").strip():
-            said = versioning.git(workspace, "show", "--no-patch", f"--format={_FIELDS}", commit)
-            _, at, message, _ = said.split("\0")
-            return _version(workspace, commit, at, message)
+            fields = versioning.git(workspace, "show", "--no-patch", f"--format={_FIELDS}", commit).split("\0")
+            data = versioning.versions_at(workspace, [commit])
+            if commit in data:
+                return _version(*fields[:3], data[commit])
     raise BadInput(f"there is no data version {name}: `photoproof data log` lists them")
 
 
@@ -149,6 +148,5 @@ def checkout(workspace: Workspace, version: Version) -> versioning.DataVersion:
     return found
 
 
-def _version(workspace: Workspace, commit: str, at: str, message: str) -> Version:
-    data = versioning.parse_version(versioning.git(workspace, "show", f"{commit}:data.dvc"))
+def _version(commit: str, at: str, message: str, data: versioning.DataVersion) -> Version:
     return Version(commit, datetime.fromisoformat(at), data.md5, data.files, data.bytes, message)

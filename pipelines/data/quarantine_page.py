@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.data import quarantine, quarantine_page
 from pipelines.data.versioning import DataVersion
-from pipelines.database.engine import connect
+from pipelines.database.engine import opened
 from pipelines.workspace.places import Workspace
 from training.dataset.releases import can_release
 from training.stage.pages import render_page
@@ -71,10 +71,7 @@ def _kind(reason: str) -> str:
 def record_quarantine(workspace: Workspace, data: DataVersion) -> int:
     """Fill the database's quarantine and reports/validation/quarantine/ with what was set aside; how many pictures."""
     table = workspace.reports / "validation" / "quarantine.parquet"
-    engine = connect(workspace.database_url)
-    try:
+    with opened(workspace.database_url) as engine:
         count = quarantine.record(engine, data.md5, table)
-    finally:
-        engine.dispose()
     quarantine_page.write_page(table, workspace.data, table.with_suffix(""), data.md5)
     return count

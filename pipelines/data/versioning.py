@@ -1,8 +1,10 @@
 """Versions of the data: DVC keeps the bytes, git keeps data.dvc."""
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,9 +50,31 @@ def read_version(workspace: Workspace) -> DataVersion | None:
 def committed(workspace: Workspace, revision: str = "HEAD") -> str | None:
     """The contents of data.dvc in a revision of git's, None where it has none."""
     try:
-        return git(workspace, "show", f"{revision}:data.dvc")
+        return _read_blobs(workspace, [f"{revision}:data.dvc"])[0]
     except VersioningFailed:
         return None
+
+
+def versions_at(workspace: Workspace, revisions: Iterable[str]) -> dict[str, DataVersion]:
+    """What data.dvc says in each of git's revisions, read by one process; those that have none are left out."""
+    names = list(revisions)
+    texts = _read_blobs(workspace, [f"{revision}:data.dvc" for revision in names])
+    return {name: parse_version(text) for name, text in zip(names, texts, strict=True) if text is not None}
+
+
+def _read_blobs(workspace: Workspace, names: list[str]) -> list[str | None]:
+    """The texts of files in git, each named as REVISION:PATH; None for one that is not there."""
+    command = ["git", "cat-file", "--batch"]
+    output = io.BytesIO(_run(command, workspace.root, "".join(f"{name}\n" for name in names)).encode())
+    texts: list[str | None] = []
+    for _ in names:
+        words = output.readline().split()  # OBJECT TYPE SIZE, or NAME missing
+        if len(words) == 3 and words[2].isdigit():
+            content = output.read(int(words[2]) + 1)[:-1]
+            texts.append(content.decode() if words[1] == b"blob" else None)
+        else:
+            texts.append(None)
+    return texts
 
 
 def parse_version(text: str) -> DataVersion:
@@ -164,8 +188,8 @@ def _dvc(workspace: Workspace, *words: str) -> str:
     return _run([sys.executable, "-m", "dvc", *words], workspace.root)
 
 
-def _run(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def _run(command: list[str], cwd: Path, sent: str = "") -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, input=sent)
     if done.returncode:
         what = " ".join(command[2:] if command[1] == "-m" else command)
         raise VersioningFailed(f"{what}: {_reason(done.stderr or done.stdout) or f'ended with {done.returncode}'}")

@@ -1,4 +1,4 @@
-"""Open the product database at a URL: its tables made, its transactions and snapshots, its errors in one line."""
+"""Open the product database at a URL: its tables made or upgraded, transactions and snapshots, errors in one line."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,8 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.sql.schema import Table
 
-from pipelines.database import database_migration
-from pipelines.database.tables import metadata
+from pipelines.database import revisions
 from training.stage.errors import BadInput
 
 BUSY_SECONDS = 30
@@ -32,22 +31,34 @@ class DatabaseFailed(RuntimeError):
 
 
 def connect(url: str) -> Engine:
-    """Open the database at a SQLAlchemy URL, SQLite or PostgreSQL, make the tables that it lacks, change older ones.
+    """Open the database at a SQLAlchemy URL, SQLite or PostgreSQL, with its tables of the latest revision.
 
-    Raises BadInput, without the password, where it can't be reached or the URL is none.
+    Raises BadInput, without the password, where it can't be reached, the URL is not one, or its tables are others.
     """
     parsed = _parsed(url)
-    try:
-        engine = _engine(parsed)
-        inspector = sa.inspect(engine)
-        lacks_tables = not set(metadata.tables) <= set(inspector.get_table_names())
-        if lacks_tables or database_migration.is_due(inspector):
-            with _altering(engine) as connection:
-                metadata.create_all(connection)
-                database_migration.migrate(connection, metadata)
-    except (SQLAlchemyError, OSError) as error:
-        raise BadInput(f"the product database {_named(parsed)} can't be reached: {_short(error, parsed)}") from None
+    with contextlib.ExitStack() as on_error:
+        try:
+            engine = _engine(parsed)
+            on_error.callback(engine.dispose)
+            with engine.connect() as connection:
+                latest = revisions.is_latest(connection)
+            if not latest:
+                with _altering(engine) as connection:
+                    revisions.bring_to_latest(connection, _named(parsed))
+        except (SQLAlchemyError, OSError) as error:
+            raise BadInput(f"the product database {_named(parsed)} can't be reached: {_short(error, parsed)}") from None
+        on_error.pop_all()
     return engine
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    """The database at a SQLAlchemy URL, as `connect` opens it, disposed of after the block."""
+    engine = connect(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from pipelines.data import difference, forgotten_ledger, history, versioning
 from pipelines.data.object_stores import CACHE, Store, forgotten_in, stage_outputs, stores
 from pipelines.database import tables
-from pipelines.database.engine import connect, snapshot, transaction
+from pipelines.database.engine import opened, snapshot, transaction
 from pipelines.removal.database_rows import Rows, find_rows, has, remove_rows, shows_something_else, wipe
 from pipelines.removal.holders import Holder, holders
 from pipelines.removal.successors import (
@@ -84,31 +84,31 @@ def forget(workspace: Workspace, wanted: str, kind: Kind | None = None, *, reall
     Raises BadInput where there is no such id, or a photo and a product share it and `kind` does not say which;
     VersioningFailed where a remote, RegistryUnreachable where MLflow can't be reached.
     """
-    engine = connect(workspace.database_url)
-    try:
-        with lock.exclusive_workspace(workspace), stores(workspace) as places:
-            listings = {store.name: store.listing() for store in places}
-            found = find_versions(places, listings, wanted)
-            with snapshot(engine) as connection:
-                kinds = _kinds(connection, found, wanted, kind)
-                if not kinds and really:  # perhaps a run was killed when little was left to do
-                    _delete(places, listings, forgotten_ledger.read(workspace))
-                kind = _the_one(kinds, wanted, kind)
-                rows, products, photos = _chosen(connection, found, wanted, kind)
-            named = {oid: mine for oid, one in found.items() if (mine := only(one, products, photos))}
-            gone, kept_by = objects_of(places, listings, named)
-            sizes = {oid: size for listing in listings.values() for oid, size in listing.items()}
-            known = set(named) | {old for old in forgotten_ledger.read(workspace) if _leads_to(workspace, old, named)}
-            models = holders(workspace, products, photos, lambda md5: f"{md5}.dir" in known)
-            outputs = stage_outputs(workspace, places[0]) & listings[CACHE].keys() if named else set[str]()
-            if really:
-                _carry_out(workspace, places, named, gone, outputs, sizes, products, photos)
-                sha256s = rows.sha256s.union(*(set(one.rows.sha256) for one in named.values()))
-                with transaction(engine) as connection:
-                    remove_rows(connection, rows, sha256s)
-                wipe(engine)
-    finally:
-        engine.dispose()
+    with (
+        opened(workspace.database_url) as engine,
+        lock.exclusive_workspace(workspace),
+        stores(workspace) as places,
+    ):
+        listings = {store.name: store.listing() for store in places}
+        found = find_versions(places, listings, wanted)
+        with snapshot(engine) as connection:
+            kinds = _kinds(connection, found, wanted, kind)
+            if not kinds and really:  # perhaps a run was killed when little was left to do
+                _delete(places, listings, forgotten_ledger.read(workspace))
+            kind = _the_one(kinds, wanted, kind)
+            rows, products, photos = _chosen(connection, found, wanted, kind)
+        named = {oid: mine for oid, one in found.items() if (mine := only(one, products, photos))}
+        gone, kept_by = objects_of(places, listings, named)
+        sizes = {oid: size for listing in listings.values() for oid, size in listing.items()}
+        known = set(named) | {old for old in forgotten_ledger.read(workspace) if _leads_to(workspace, old, named)}
+        models = holders(workspace, products, photos, lambda md5: f"{md5}.dir" in known)
+        outputs = stage_outputs(workspace, places[0]) & listings[CACHE].keys() if named else set[str]()
+        if really:
+            _carry_out(workspace, places, named, gone, outputs, sizes, products, photos)
+            sha256s = rows.sha256s.union(*(set(one.rows.sha256) for one in named.values()))
+            with transaction(engine) as connection:
+                remove_rows(connection, rows, sha256s)
+            wipe(engine)
     return Forgotten(
         kind,
         wanted,

@@ -19,7 +19,7 @@ from pipelines.data import difference, forgotten_ledger, history, versioning
 from pipelines.data.object_stores import Store, forgotten_in, locked_outputs, stage_outputs, stores
 from pipelines.data.versioning import VersioningFailed
 from pipelines.database import tables
-from pipelines.database.engine import connect, snapshot
+from pipelines.database.engine import opened, snapshot
 from pipelines.registry import versions as registry
 from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
@@ -107,15 +107,11 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
     add(working and working.md5, "data.dvc")
     for number, one in enumerate(history.log(workspace, keep) if keep else [], 1):
         add(one.md5, "newest" if number == 1 else f"one of the {keep} newest")
-    for ref in versioning.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split():
-        add(_at(workspace, ref), f"head of {ref.split('/', 2)[2]}")
-    add(_at(workspace, "HEAD"), "HEAD")
-    engine = connect(workspace.database_url)
-    try:
-        with snapshot(engine) as connection:
-            judged = set(connection.scalars(sa.select(tables.verdicts.c.model_id).distinct()))
-    finally:
-        engine.dispose()
+    refs = versioning.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split()
+    for ref, version in versioning.versions_at(workspace, [*refs, "HEAD"]).items():
+        add(version.md5, "HEAD" if ref == "HEAD" else f"head of {ref.split('/', 2)[2]}")
+    with opened(workspace.database_url) as engine, snapshot(engine) as connection:
+        judged = set(connection.scalars(sa.select(tables.verdicts.c.model_id).distinct()))
     for model in registry.all_versions(workspace):
         data = model.tags.get("data_version")
         if model.aliases:
@@ -128,7 +124,7 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
 def _known(workspace: Workspace) -> set[str]:
     """Every version that git's history knows, on any branch or tag."""
     commits = versioning.git(workspace, "log", "--all", "--format=%H", "--diff-filter=AM", "--", "data.dvc").split()
-    return {md5 for commit in commits if (md5 := _at(workspace, commit))}
+    return {version.md5 for version in versioning.versions_at(workspace, commits).values()}
 
 
 def _needed(
@@ -183,8 +179,3 @@ def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]
             shutil.rmtree(site)
         data_docs.write_index(docs)
     return [found] if docs.is_dir() else []
-
-
-def _at(workspace: Workspace, revision: str) -> str | None:
-    said = versioning.committed(workspace, revision)
-    return versioning.parse_version(said).md5 if said is not None else None

@@ -64,8 +64,7 @@ def _uses(
         if mine.empty:
             return ()
         uses = [TRAINED] if (mine.split == "train").any() else [MEASURED]
-        # Versions from before the column have a cohort of (at most) all originals.
-        if mine.cohort.any() if "cohort" in mine else (mine.role == "original").any():
+        if "cohort" in mine and mine.cohort.any():
             uses.append(COHORT)
     elif holds_it(version.tags.get("data_version", "")):
         uses = [PERHAPS]

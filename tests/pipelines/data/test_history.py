@@ -91,6 +91,23 @@ def test_a_version_of_another_branch_is_found_by_its_tag_and_by_revision(two: Wo
         history.find(two, "HEAD")
 
 
+def test_a_history_of_many_versions_is_read_by_a_few_processes(
+    two: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        text = f"outs:\n- md5: {number:032x}.dir\n  size: {number}\n  nfiles: 1\n  hash: md5\n  path: data\n"
+        (two.root / "data.dvc").write_text(text)
+        git(two.root, "commit", "--quiet", "-m", f"Version {number}", "data.dvc")
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    versions = history.log(two)
+    assert [version.bytes for version in versions[:40]] == list(range(40))[::-1]
+    assert history.find(two, f"{7:032x}") == versions[32]
+    assert history.find(two, "HEAD~3") == versions[3]
+    started = [line for line in trace.read_text().splitlines() if "trace: built-in: git" in line]
+    assert len(started) < 12
+
+
 def test_the_difference_says_what_came_went_and_was_relabelled(made: Workspace) -> None:
     newest, oldest = history.log(made)
     found = difference.difference(history.pictures(made, oldest), history.pictures(made, newest))

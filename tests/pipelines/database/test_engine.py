@@ -9,6 +9,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.database.engine import connect, snapshot, transaction
+from pipelines.database.revisions import REVISION_TABLE
 from pipelines.database.tables import deployments, metadata, photos, products, verdicts
 from training.stage.errors import BadInput
 
@@ -25,7 +26,7 @@ def with_product(engine: Engine) -> None:
 def test_connecting_makes_every_table_and_may_be_repeated(database_url: str) -> None:
     for _ in range(2):
         engine = connect(database_url)
-        assert set(sa.inspect(engine).get_table_names()) == set(metadata.tables)
+        assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, REVISION_TABLE}
         engine.dispose()
 
 

@@ -296,7 +296,7 @@ class Killed(BaseException):
         ("sqlite", "forget.clean_data"),
         ("sqlite", "forget.Store.delete"),
         ("sqlite", "forget.remove_rows"),
-        ("postgresql", "forget_rows._leave_quarantine"),
+        ("postgresql", "database_rows._leave_quarantine"),
     ],
     indirect=["here"],
 )
@@ -307,7 +307,7 @@ def test_a_forgetting_killed_anywhere_ends_as_one_that_was_not(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"pipelines.{step}", killed)
+        patched.setattr(f"pipelines.removal.{step}", killed)
         with pytest.raises(Killed):
             forget(here, "p0-0", really=True)
     forget(here, "p0-0", really=True)
