@@ -19,7 +19,7 @@ from pipelines.deployment.server_command import choose_server
 from pipelines.registry.versions import MODEL
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
-from pipelines.workspace.processes import _stop, ending_with_us
+from pipelines.workspace.processes import end_process, ending_with_us
 from training.stage.errors import BadInput
 
 READY_SECONDS = 180
@@ -120,7 +120,7 @@ def running_server(
     finally:
         with contextlib.suppress(OSError):
             note.unlink()
-        _stop(process)
+        end_process(process)
 
 
 def _wait(workspace: Workspace, server: RunningServer, strict: bool) -> None:

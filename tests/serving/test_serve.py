@@ -26,7 +26,7 @@ serve(Workspace(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))
 
 STARTS_A_SERVER = """
 import subprocess, sys
-from pipelines.serve import ending_with_us
+from pipelines.workspace.processes import ending_with_us
 server = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"]
 process = subprocess.Popen(ending_with_us(server), start_new_session=True)
 print(process.pid, flush=True)
