@@ -17,20 +17,20 @@ KILL_SECONDS = 10
 
 _END_WITH_PARENT = """
 import ctypes, os, signal, sys
-parent, words = int(sys.argv[1]), sys.argv[2:]
+parent, command = int(sys.argv[1]), sys.argv[2:]
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which the program that follows keeps
 if os.getppid() == parent:
-    os.execvp(words[0], words)
+    os.execvp(command[0], command)
 """
 
 
-def ending_with_us(words: list[str]) -> list[str]:
+def ending_with_us(command: list[str]) -> list[str]:
     """The command line of the same program, which on Linux gets SIGTERM when this thread ends, however it ends.
 
     A killed `serve` would otherwise leave a server that holds its ports. The program keeps the process id.
     """
-    return [sys.executable, "-IS", "-c", _END_WITH_PARENT, str(os.getpid()), *words]
+    return [sys.executable, "-IS", "-c", _END_WITH_PARENT, str(os.getpid()), *command]
 
 
 def end_group(leader: int, lives: Callable[[], bool], seconds: float = STOP_SECONDS) -> None:
