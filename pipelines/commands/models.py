@@ -17,7 +17,7 @@ def candidate(
     version: Annotated[int | None, typer.Argument(help="A version in MLflow; by default the newest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
-    """Make the report on a version again, against today's champion, in reports/candidate/; no alias or tag changes."""
+    """Make the report on a version again, beside today's champion, in reports/candidate/; no alias or tag changes."""
     from pipelines.candidate.decide import report
     from pipelines.candidate.decision import as_json as to_json
     from pipelines.registry import versions
