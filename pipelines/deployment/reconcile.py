@@ -121,8 +121,8 @@ def deploy(
         observation = observe(workspace, settings)
         retried = observation.failures if retry else {}
         if not dry_run:
-            _forget(workspace, observation, retry)
             _remove_failed_folders(workspace, observation.served, retried.values())
+            _forget(workspace, observation, retry)
         if retry:
             observation = replace(observation, failures={}, folders=fetched_versions(workspace))
         planned = plan_deployment(workspace, observation)
