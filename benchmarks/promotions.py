@@ -23,13 +23,13 @@ from benchmarks.callers import PER_SECOND, Callers
 from benchmarks.model import Pairs, export_model
 from benchmarks.timing import Measurement
 from pipelines.deployment.model_server import running_server
-from pipelines.deployment.models_config import read_config
+from pipelines.deployment.models_config import config_of, read_config
 from pipelines.deployment.reconcile import deploy
-from pipelines.deployment.steps import config_of
 from pipelines.registry import register, versions
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
 from pipelines.workspace.processes import ending_with_us
+from pipelines.workspace.settings import Settings
 from training.saved_model import assets, loading
 from training.stage import tracking
 from training.stage.params import Params
@@ -54,7 +54,7 @@ def rows(params: Params, pairs: Pairs, scratch: Path, promotions: int = PROMOTIO
         }
         first, second = models
         versions.promote(workspace, first)
-        deploy(workspace, say=lambda line: None)
+        deploy(workspace, Settings(), say=lambda line: None)
         with running_server(workspace) as server, _watching(workspace) as watching:
             callers = Callers(server.grpc, pairs)
             try:

@@ -18,6 +18,7 @@ from pipelines.database.engine import connect
 from pipelines.deployment.addresses import server_to_ask
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def verify_claims(workspace: Workspace, label: str) -> Audited:
     share = read_application_params(workspace.params).audit.sample_share
     engine = connect(workspace.database_url)
     try:
-        found = audit_claims(engine, server_to_ask(workspace), label, sample_share=share)
+        found = audit_claims(engine, server_to_ask(workspace, Settings()), label, sample_share=share)
     finally:
         engine.dispose()
     _say(str(found))

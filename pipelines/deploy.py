@@ -9,17 +9,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
-from pipelines.deployment.history import history
+from pipelines.deployment.history import Change, history
+from pipelines.deployment.observation import observe, plan_deployment
 from pipelines.deployment.plan import Step
-from pipelines.deployment.reconcile import Deployment, deploy, look
+from pipelines.deployment.reconcile import Deployment, deploy, forget_failures
 from pipelines.orchestration.prefect_server import answers
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 from training.stage.run import describe
 
-AGAIN_SECONDS = 60
+RETRY_SECONDS = 60
 """When a plan that failed is tried again, where no version was to blame."""
 
-RETRIES = 1
+PREFECT_RETRIES = 1
 """Of a call to Prefect. Its own five take four minutes in which no alias is followed, where its server has ended."""
 
 
@@ -41,99 +43,103 @@ def deploy_flow(root: Path, retry: bool = False) -> Deployment:
         get_run_logger().info(line)
         lines.append(line)
 
-    came_to = ""
+    outcome = ""
     try:
-        done = deploy(workspace, say=say, retry=retry)
-        came_to = str(done)
-        return done
+        deployment = deploy(workspace, Settings(), say=say, retry=retry)
+        outcome = str(deployment)
+        return deployment
     except Exception as error:
-        came_to = f"failed: {describe(error)}"
+        outcome = f"failed: {describe(error)}"
         raise
     finally:
         try:
-            told = [f"# {came_to}", "", *(f"- {line}" for line in lines), "", *_last_changes(workspace)]
-            create_markdown_artifact("\n".join(told), key="deployment", description=str(root))
-        except Exception as error:  # it only tells what was done
+            text = [f"# {outcome}", "", *(f"- {line}" for line in lines), "", *_last_changes(workspace)]
+            create_markdown_artifact("\n".join(text), key="deployment", description=str(root))
+        except Exception as error:  # it only reports what was done
             print(f"WARNING: the run in Prefect has no artifact: {describe(error)}", flush=True)
 
 
 def _last_changes(workspace: Workspace) -> list[str]:
-    rows = [
-        f"| {one.at.astimezone():%Y-%m-%d %H:%M:%S} | {one.alias} | {one.from_version or ''} | {one.to_version} "
-        f"| {one.outcome} | {one.who} | {one.reason} |"
-        for one in reversed(history(workspace)[-10:])
-    ]
+    rows = [_row(change) for change in reversed(history(workspace)[-10:])]
     return ["## Last changes", "", "| when | alias | from | to | outcome | by | reason |", f"|{'---|' * 7}", *rows]
 
 
-class _Wrong:
-    """What is wrong, as look after look finds it: each line is said once, until it is another or right again."""
+def _row(change: Change) -> str:
+    cells = (change.alias, change.from_version or "", change.to_version, change.outcome, change.who, change.reason)
+    return f"| {change.at.astimezone():%Y-%m-%d %H:%M:%S} | {' | '.join(map(str, cells))} |"
+
+
+class _Problems:
+    """What is wrong, round after round: each problem is reported once, until it changes or is solved."""
 
     def __init__(self, say: Callable[[str], None]):
         self._say = say
-        self._before: list[str] = []
-        self._now: list[str] = []
+        self._last_round: list[str] = []
+        self._this_round: list[str] = []
 
-    def add(self, line: str) -> None:
-        if line not in self._before + self._now:
-            self._say(f"WARNING: {line}")
-        self._now.append(line)
+    def add(self, problem: str) -> None:
+        if problem not in self._last_round + self._this_round:
+            self._say(f"WARNING: {problem}")
+        self._this_round.append(problem)
 
-    def looked(self) -> None:
-        if self._before and not self._now:
+    def end_round(self) -> None:
+        if self._last_round and not self._this_round:
             self._say("deploy: all is right again")
-        self._before, self._now = self._now, []
+        self._last_round, self._this_round = self._this_round, []
 
 
 def watch(
     workspace: Workspace,
-    every: float,
+    settings: Settings,
     say: Callable[[str], None] = print,
     ended: Callable[[float], bool] = lambda seconds: time.sleep(seconds) or False,
 ) -> None:
-    """Look at the aliases every so many seconds, and run the flow when the plan is not empty.
+    """Look at the aliases every `watch_seconds`, and run the flow when the plan is not empty.
 
-    Where Prefect does not answer, it is deployed without a flow run.
-    What is wrong is said once, until it is another thing or right again. `ended` waits and says whether to stop.
+    Where Prefect does not answer, it deploys without a flow run.
+    A problem is reported once, until it changes or is solved. `ended` waits and says whether to stop.
     """
-    wrong = _Wrong(say)
+    problems = _Problems(say)
     tried: list[Step] = []
-    again, failure = 0.0, ""  # when the steps that were tried last may be tried again, and how they failed
+    retry_at, failure = 0.0, ""  # when the steps that were tried last may be tried again, and how they failed
     while True:
         try:
             url = get_current_settings().api.url
             if url and not answers(url):
-                wrong.add(f"Prefect does not answer at {url}: until it runs, aliases are followed without flow runs")
+                problems.add(f"Prefect does not answer at {url}: until it runs, aliases are followed without flow runs")
                 url = None
-            seen = look(workspace)
-            for line in seen.plan.warnings:
-                wrong.add(line)
-            steps = list(seen.plan.steps)
-            if steps and (steps != tried or time.monotonic() >= again):
+            observation = observe(workspace, settings)
+            if observation.standing_failures != observation.failures:
+                forget_failures(workspace, settings)
+            planned = plan_deployment(workspace, observation)
+            for warning in planned.warnings:
+                problems.add(warning)
+            steps = list(planned.steps)
+            if steps and (steps != tried or time.monotonic() >= retry_at):
                 failure = ""
                 try:
-                    if url is None or not _ran(workspace, wrong):
-                        deploy(workspace, say=say)
+                    if url is None or not _run_flow(workspace, problems):
+                        deploy(workspace, settings, say=say)
                 except Exception as error:
                     failure = describe(error)
-                tried, again = steps, time.monotonic() + AGAIN_SECONDS
+                tried, retry_at = steps, time.monotonic() + RETRY_SECONDS
             if steps and failure:
-                wrong.add(failure)
-        except Exception as error:  # whatever it is, what serves goes on serving, and the next look may find it right
-            wrong.add(describe(error))
-        wrong.looked()
-        if ended(every):
+                problems.add(failure)
+        except Exception as error:  # whatever it is, what serves goes on serving, and the next round may succeed
+            problems.add(describe(error))
+        problems.end_round()
+        if ended(settings.watch_seconds):
             return
 
 
-def _ran(workspace: Workspace, wrong: _Wrong) -> bool:
-    """Whether the flow ran to its end in Prefect. Raises what deploy raises."""
+def _run_flow(workspace: Workspace, problems: _Problems) -> bool:
+    """Run the flow; whether it came to its end in Prefect. Raises what deploy raises."""
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: PREFECT_RETRIES}):
             deploy_flow(workspace.root)
     except Exception as error:
-        if hasattr(error, "exit_code"):  # deploy's own word
+        if hasattr(error, "exit_code"):  # an error of deploy's own
             raise
-        wrong.add(f"the flow run broke off: {describe(error)}; deploying without Prefect")
+        problems.add(f"the flow run broke off: {describe(error)}; deploying without Prefect")
         return False
     return True

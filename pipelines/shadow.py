@@ -6,8 +6,9 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import PositiveFloat, PositiveInt
 
-from pipelines.deployment.shadow import NoCanary, shadow
+from pipelines.deployment.shadow import ComparedClaim, NoCanary, shadow
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 
 
 @flow(name="shadow")
@@ -20,17 +21,20 @@ def shadow_flow(root: Path, sample: PositiveInt = 100, hours: PositiveFloat = 24
         hours: how old they may be.
     """
     try:
-        found = shadow(Workspace(root), sample, hours)
+        result = shadow(Workspace(root), Settings(), sample, hours)
     except NoCanary as error:  # nothing is wrong: a schedule asks every day
-        create_markdown_artifact(str(error), key="shadow", description="stable beside canary")
+        create_markdown_artifact(str(error), key="shadow", description="stable compared with canary")
         print(f"shadow: {error}", flush=True)
         return str(error)
-    rows = [
-        f"| {one.photo_id} | {one.claimed_product_id} | {getattr(one.stable, 'outcome', one.stable)} "
-        f"| {getattr(one.canary, 'outcome', one.canary)} |"
-        for one in found.differing
-    ]
+    rows = [_row(claim) for claim in result.differing]
     table = ["| photo | claim | stable | canary |", "|---|---|---|---|", *rows] if rows else []
-    create_markdown_artifact("\n".join([str(found), "", *table]), key="shadow", description="stable beside canary")
-    print(f"shadow: {found}", flush=True)
-    return str(found)
+    create_markdown_artifact(
+        "\n".join([str(result), "", *table]), key="shadow", description="stable compared with canary"
+    )
+    print(f"shadow: {result}", flush=True)
+    return str(result)
+
+
+def _row(claim: ComparedClaim) -> str:
+    stable, canary = (getattr(verdict, "outcome", verdict) for verdict in (claim.stable, claim.canary))
+    return f"| {claim.photo_id} | {claim.claimed_product_id} | {stable} | {canary} |"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 from training.stage.errors import BadInput
 
 
@@ -52,43 +53,39 @@ def deploy(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary."""
-    from pipelines.deployment.reconcile import deploy as carry_out
+    from pipelines.deployment import reconcile
 
-    once = [name for name, on in (("--dry-run", dry_run), ("--retry", retry), ("--json", as_json)) if on]
-    if watch and once:
-        raise BadInput(f"--watch does not go with {' '.join(once)}: say `photoproof deploy {' '.join(once)}` beside it")
-    workspace = Workspace.here()
+    options = " ".join(name for name, on in (("--dry-run", dry_run), ("--retry", retry), ("--json", as_json)) if on)
+    if watch and options:
+        raise BadInput(f"--watch does not go with {options}: run `photoproof deploy {options}` by itself")
+    settings = Settings()
+    workspace = Workspace.here(settings)
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json or line.startswith("WARN"))
 
     if watch:
-        _watch(workspace, say)
+        _watch(workspace, settings, say)
         return
-    done = carry_out(workspace, dry_run, say, retry)
+    deployment = reconcile.deploy(workspace, settings, dry_run, say, retry)
+    steps = [str(step) for step in deployment.plan.steps]
     if as_json:
-        steps = [str(step) for step in done.plan.steps]
-        outcome = {"labels": done.labels, "servers": list(done.servers), "steps": steps, "dry_run": dry_run}
-        typer.echo(json.dumps(outcome | {"warnings": list(done.plan.warnings)}))
-    elif dry_run:
-        for step in done.plan.steps:
+        outcome = {"labels": deployment.labels, "servers": list(deployment.servers), "steps": steps, "dry_run": dry_run}
+        typer.echo(json.dumps(outcome | {"warnings": list(deployment.plan.warnings)}))
+    elif dry_run and steps:
+        for step in steps:
             typer.echo(f"would {step}")
-        count = len(done.plan.steps)
-        typer.echo(
-            f"deploy: {count} step{'s' if count > 1 else ''} to do" if count else f"deploy: nothing to do; {done}"
-        )
+        typer.echo(f"deploy: {len(steps)} step{'s' if len(steps) > 1 else ''} to do")
     else:
-        typer.echo(f"deploy: {'' if done.plan.steps else 'nothing to do; '}{done}")
+        typer.echo(f"deploy: {'' if steps else 'nothing to do; '}{deployment}")
 
 
-def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
+def _watch(workspace: Workspace, settings: Settings, say: Callable[[str], None]) -> None:
     import signal
 
     from pipelines.orchestration.prefect_server import PrefectUnavailable, prefect_api
-    from pipelines.workspace.settings import Settings
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    every = Settings().watch_seconds
     try:
         with contextlib.ExitStack() as stack:
             runs = ""
@@ -99,8 +96,8 @@ def _watch(workspace: Workspace, say: Callable[[str], None]) -> None:
                 say(f"WARNING: {error}; aliases are followed all the same, without flow runs")
             from pipelines.deploy import watch
 
-            say(f"deploy: watching MLflow's aliases every {every:g} s{runs}")
-            watch(workspace, every, say)
+            say(f"deploy: watching MLflow's aliases every {settings.watch_seconds:g} s{runs}")
+            watch(workspace, settings, say)
     except KeyboardInterrupt:
         say("deploy: stopped watching; what serves goes on serving")
 
@@ -110,22 +107,23 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Print the changes as JSON.")] = False,
 ) -> None:
     """List what was deployed, and what failed, the newest last; with --at, what served at that time."""
-    from pipelines.deployment import history as deployments
+    from pipelines.deployment.history import history as read_changes
+    from pipelines.deployment.history import parse_time, served_at
 
-    until = deployments.moment(at) if at else None
-    changes = deployments.history(Workspace.here(), until)
-    served = deployments.served_at(changes)
+    until = parse_time(at) if at else None
+    changes = read_changes(Workspace.here(), until)
+    served = served_at(changes)
     if as_json:
-        rows = [dataclasses.asdict(one) | {"at": one.at.isoformat()} for one in changes]
-        labels = {label: one.to_version for label, one in served.items()}
+        rows = [dataclasses.asdict(change) | {"at": change.at.isoformat()} for change in changes]
+        labels = {label: change.to_version for label, change in served.items()}
         typer.echo(json.dumps({"served": labels} if until else {"changes": rows, "served": labels}))
         return
     if until is None:
         for change in changes:
             typer.echo(str(change))
-    for label, one in served.items():
-        then = f"at {until:%Y-%m-%d %H:%M:%S} {label} was" if until else f"now {label} is"
-        typer.echo(f"{then} version {one.to_version}, since {one.at.astimezone():%Y-%m-%d %H:%M:%S}")
+    for label, change in served.items():
+        subject = f"at {until:%Y-%m-%d %H:%M:%S} {label} was" if until else f"now {label} is"
+        typer.echo(f"{subject} version {change.to_version}, since {change.at.astimezone():%Y-%m-%d %H:%M:%S}")
     if not served:
         typer.echo("nothing was deployed" + (f" by {until:%Y-%m-%d %H:%M:%S}" if until else " yet"))
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 from training.stage.errors import BadInput
 
 
@@ -43,5 +44,6 @@ def shadow(
     """Ask stable and canary about a sample of the last day's claims, and report where they differ, with pictures."""
     from pipelines.deployment import shadow as shadowing
 
-    found = shadowing.shadow(Workspace.here(), sample, hours)
-    typer.echo(shadowing.as_json(found) if as_json else f"shadow: {found}")
+    settings = Settings()
+    result = shadowing.shadow(Workspace.here(settings), settings, sample, hours)
+    typer.echo(shadowing.as_json(result) if as_json else f"shadow: {result}")

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Engine
 
 from pipelines.database import tables
-from pipelines.database.engine import connect, snapshot, transaction
+from pipelines.database.engine import opened, snapshot, transaction
 from pipelines.deployment.plan import LABELS
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
+from training.stage.files import write_whole
 
 DEPLOYED, FAILED = "deployed", "failed"
 
@@ -45,8 +47,8 @@ class Failure:
     reason: str
 
 
-def record(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]], outcome: str, reason: str = "") -> None:
-    """Add a row for each alias that changed, or should have. Raises BadInput, DatabaseFailed."""
+def record(engine: Engine, changes: Mapping[str, tuple[int | None, int]], outcome: str, reason: str = "") -> None:
+    """Add a row for each alias that changed, or should have. Raises DatabaseFailed."""
     rows = [
         {"who": getpass.getuser(), "alias": alias, "from_version": old, "to_version": new}
         | {"outcome": outcome, "reason": reason}
@@ -54,61 +56,57 @@ def record(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]], 
     ]
     if not rows:
         return
-    engine = connect(workspace.database_url)
-    try:
-        with transaction(engine) as connection:
-            connection.execute(sa.insert(tables.deployments), rows)
-    finally:
-        engine.dispose()
+    with transaction(engine) as connection:
+        connection.execute(sa.insert(tables.deployments), rows)
 
 
 def history(workspace: Workspace, until: datetime | None = None) -> list[Change]:
-    """Every change, the oldest first, or those up to a moment. Raises BadInput, DatabaseFailed."""
+    """Every change, the oldest first, or those up to a time. Raises BadInput, DatabaseFailed."""
+    with opened(workspace.database_url) as engine:
+        return read_history(engine, until)
+
+
+def read_history(engine: Engine, until: datetime | None = None) -> list[Change]:
+    """The same from a database that is open. Raises DatabaseFailed."""
     table = tables.deployments
     columns = [table.c[name] for name in Change.__dataclass_fields__]
-    asked = sa.select(*columns).order_by(table.c.deployment_id)
+    query = sa.select(*columns).order_by(table.c.deployment_id)
     if until is not None:
-        asked = asked.where(table.c.at <= until)
-    engine = connect(workspace.database_url)
-    try:
-        with snapshot(engine) as connection:
-            return [Change(*row) for row in connection.execute(asked)]
-    finally:
-        engine.dispose()
+        query = query.where(table.c.at <= until)
+    with snapshot(engine) as connection:
+        return [Change(*row) for row in connection.execute(query)]
 
 
 def served_at(changes: list[Change]) -> dict[str, Change]:
     """Label -> the change by which it named its version, after the changes."""
-    done = {LABELS[one.alias]: one for one in changes if one.outcome == DEPLOYED and one.alias in LABELS}
-    return dict(sorted(done.items(), reverse=True))
+    deployed = [change for change in changes if change.outcome == DEPLOYED and change.alias in LABELS]
+    return dict(sorted({LABELS[change.alias]: change for change in deployed}.items(), reverse=True))
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """An ISO date or time, in local time where it names no zone; a date alone means its end. Raises BadInput."""
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        raise BadInput(f"{text!r} is no time: write 2026-11-24 or 2026-11-24T14:30") from None
+        raise BadInput(f"{text!r} is not a time: write 2026-11-24 or 2026-11-24T14:30") from None
     if len(text) == 10:
-        found = found.replace(hour=23, minute=59, second=59, microsecond=999_999)
-    return found.astimezone()
+        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return time.astimezone()
 
 
 def read_failures(workspace: Workspace) -> dict[str, Failure]:
     """Alias -> the version that failed under it and is not tried again."""
     try:
-        kept = json.loads((workspace.serving / "failed.json").read_text())
+        rows = json.loads((workspace.serving / "failed.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
-    return {alias: Failure(**one) for alias, one in kept.items()}
+    return {alias: Failure(**row) for alias, row in rows.items()}
 
 
 def write_failures(workspace: Workspace, failures: Mapping[str, Failure]) -> None:
-    """Keep what is not tried again, by rename; without failures there is no file."""
+    """Write which failures are not tried again; without failures the file is removed."""
     path = workspace.serving / "failed.json"
     if not failures:
         path.unlink(missing_ok=True)
         return
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps({alias: vars(one) for alias, one in failures.items()}, indent=1) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps({alias: vars(failure) for alias, failure in failures.items()}, indent=1) + "\n")

@@ -13,20 +13,18 @@ from pathlib import Path
 from types import FrameType
 
 from photoproof import PhotoproofError, Verifier
-from pipelines.deployment.addresses import RunningServer, _write_note
-from pipelines.deployment.models_config import Served, read_config
+from pipelines.deployment.addresses import RunningServer, note_of, write_note
+from pipelines.deployment.models_config import Served, config_of, folders_of, read_config
 from pipelines.deployment.server_command import choose_server
-from pipelines.registry.versions import MODEL
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
-from pipelines.workspace.processes import _stop, ending_with_us
+from pipelines.workspace.processes import end_process, ending_with_us
 from training.stage.errors import BadInput
 
 READY_SECONDS = 180
 """How long a server may take to start and to load its versions."""
 
-
-MEND = "`photoproof deploy` fetches a folder that is missing; one that is damaged, remove first"
+REPAIR_HINT = "`photoproof deploy` fetches a folder that is missing; one that is damaged, remove first"
 
 
 class ServerFailed(RuntimeError):
@@ -36,7 +34,7 @@ class ServerFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoadProgress:
     """What models.config asks for at a moment, which versions of it answer, and which never will (version -> why)."""
 
     served: Served
@@ -62,19 +60,19 @@ def serve(workspace: Workspace, port: int, rest_port: int) -> None:
     It serves what loads and warns of what does not. Raises BadInput where nothing is deployed or a port is taken,
     ServerFailed where nothing loads or the server ends by itself.
     """
-    told_to_stop = False
+    stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
+        nonlocal stopping
+        stopping = True
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
         with running_server(workspace, port, rest_port, strict=False) as server:
-            _tell(workspace, server)
-            if told_to_stop:  # an exception that is raised while gRPC frees an object gets lost
+            _report(workspace, server)
+            if stopping:  # an exception that is raised while gRPC frees an object gets lost
                 raise KeyboardInterrupt
             code = server.process.wait()
             raise ServerFailed(f"{server.description} ended by itself with code {code}: see {server.log}")
@@ -91,10 +89,10 @@ def running_server(
     Where not `strict`, it is ready once it answers for `stable`, whatever is wrong with other versions. Raises BadInput
     where nothing is deployed or a port is taken, ServerFailed where the server does not start.
     """
-    if not read_config(workspace.serving / "models.config"):
+    if not read_config(config_of(workspace)):
         raise BadInput("nothing is deployed yet: first `photoproof promote VERSION`, then `photoproof deploy`")
-    port, rest_port = (free_port(one) for one in (port, rest_port))
-    words, description = choose_server(workspace, port, rest_port)
+    port, rest_port = (free_port(number) for number in (port, rest_port))
+    command, description = choose_server(workspace, port, rest_port)
     workspace.logs.mkdir(parents=True, exist_ok=True)
     log = workspace.logs / f"model_server-{port}.log"
     if log.exists():  # why the last one ended is read after a new one has been started
@@ -102,7 +100,7 @@ def running_server(
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in the terminal is for us, and we stop it.
         process = subprocess.Popen(
-            ending_with_us(words),
+            ending_with_us(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -112,74 +110,78 @@ def running_server(
     server = RunningServer(
         f"grpc://localhost:{port}", f"http://localhost:{rest_port}", description, log.resolve(), process
     )
-    note = workspace.serving / "servers" / f"{process.pid}.json"
+    note = note_of(workspace, process.pid)
     try:
-        _wait(workspace, server, strict)
-        _write_note(note, server)
+        _wait_ready(workspace, server, strict)
+        write_note(note, server)
         yield server
     finally:
         with contextlib.suppress(OSError):
             note.unlink()
-        _stop(process)
+        end_process(process)
 
 
-def _wait(workspace: Workspace, server: RunningServer, strict: bool) -> None:
+def _wait_ready(workspace: Workspace, server: RunningServer, strict: bool) -> None:
     """Wait until the server answers. Raises ServerFailed where it never will."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
-        now = _look(workspace, server)
-        broken = [f"version {version} does not load: {why}" for version, why in now.broken.items()]
+        progress = _load_progress(workspace, server)
+        broken = [f"version {version} does not load: {reason}" for version, reason in progress.broken.items()]
         if server.process.poll() is not None:
-            said = "; ".join([_how_it_ended(server), *broken])
-            raise ServerFailed(f"{server.description} {said} (all: {server.log})")
-        if broken and (strict or not (now.available or now.pending)):
-            raise ServerFailed("; ".join(broken) + ("" if strict else f"; {MEND}"))
-        if now.answers(strict):
+            reasons = "; ".join([_how_it_ended(server), *broken])
+            raise ServerFailed(f"{server.description} {reasons} (all: {server.log})")
+        if broken and (strict or not (progress.available or progress.pending)):
+            raise ServerFailed("; ".join(broken) + ("" if strict else f"; {REPAIR_HINT}"))
+        if progress.answers(strict):
             return
         if time.monotonic() > deadline:
-            if now.available and not strict:
+            if progress.available and not strict:
                 return
             raise ServerFailed(f"{server.description} was not ready after {READY_SECONDS} s: see {server.log}")
         time.sleep(0.1)
 
 
-def _tell(workspace: Workspace, server: RunningServer) -> None:
-    """Say what is served, and warn of each version that is not, until all are known."""
-    now, told = _look(workspace, server), set()
-    labels = [f"{label} is version {at}" for label, at in sorted(now.served.labels.items()) if at not in now.broken]
-    where = f"{server.description} at {server.grpc} and {server.rest}"
-    print(f"serve: {where}: {', '.join(labels)} (Ctrl-C to stop)")
+def _report(workspace: Workspace, server: RunningServer) -> None:
+    """Print what is served, and warn of each version that does not load, until all have loaded or failed."""
+    progress, warned = _load_progress(workspace, server), set()
+    served = sorted(progress.served.labels.items())
+    labels = [f"{label} is version {version}" for label, version in served if version not in progress.broken]
+    addresses = f"{server.grpc} and {server.rest}"
+    print(f"serve: {server.description} at {addresses}: {', '.join(labels)} (Ctrl-C to stop)")
     print(f"serve: its log is {server.log}", flush=True)
-    if now.pending:
-        print(f"serve: still loading: version {', '.join(map(str, sorted(now.pending)))}", flush=True)
+    if progress.pending:
+        print(f"serve: still loading: version {', '.join(map(str, sorted(progress.pending)))}", flush=True)
     while True:
-        for version in sorted(now.broken.keys() - told):
-            names = " and ".join(label for label, at in sorted(now.served.labels.items()) if at == version)
-            nobody = f", and whoever asks for {names} gets no verdict" if names else ""
-            print(f"WARNING: version {version} does not load{nobody}: {now.broken[version]}; {MEND}", flush=True)
-            told.add(version)
-        if not now.pending or server.process.poll() is not None:
+        for version in sorted(progress.broken.keys() - warned):
+            names = " and ".join(label for label, named in sorted(progress.served.labels.items()) if named == version)
+            reason = progress.broken[version]
+            effect = f", and whoever asks for {names} gets no verdict" if names else ""
+            print(f"WARNING: version {version} does not load{effect}: {reason}; {REPAIR_HINT}", flush=True)
+            warned.add(version)
+        if not progress.pending or server.process.poll() is not None:
             return
         time.sleep(0.5)
-        now = _look(workspace, server)
+        progress = _load_progress(workspace, server)
 
 
-def _look(workspace: Workspace, server: RunningServer) -> Loading:
+def _load_progress(workspace: Workspace, server: RunningServer) -> LoadProgress:
     states = ()
     with contextlib.suppress(PhotoproofError), Verifier(server.grpc, label=None, timeout=5, retries=0) as verifier:
         states = verifier.status().versions
     # Read after the states and anew each time: deploy may change it, and removes folders that it no longer names.
-    served = read_config(workspace.serving / "models.config") or Served()
-    available = frozenset(one.version for one in states if one.state == "AVAILABLE")
-    failed = {one.version: " ".join(one.error.split())[:300] for one in states if one.state == "END" and one.error}
+    served = read_config(config_of(workspace)) or Served()
+    available = frozenset(state.version for state in states if state.state == "AVAILABLE")
+    failed = {
+        state.version: " ".join(state.error.split())[:300] for state in states if state.state == "END" and state.error
+    }
     broken = {}
     for version in sorted(served.versions - available):
-        folder = workspace.serving / MODEL / str(version)
+        folder = folders_of(workspace) / str(version)
         if not folder.is_dir():
             broken[version] = f"its folder {folder} is missing"
         elif version in failed:
             broken[version] = failed[version]
-    return Loading(served, available & (served.versions or available), broken)
+    return LoadProgress(served, available & (served.versions or available), broken)
 
 
 def _how_it_ended(server: RunningServer) -> str:
@@ -191,4 +193,4 @@ def _how_it_ended(server: RunningServer) -> str:
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "it printed nothing"

@@ -1,6 +1,5 @@
 """TensorFlow Serving's models.config: which versions it serves and which of them each label names."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from pipelines.registry.versions import MODEL
+from pipelines.workspace.places import Workspace
+from training.stage.files import writing_whole
 
 ModelServerConfig = model_server_config_pb2.ModelServerConfig  # pyright: ignore[reportAttributeAccessIssue] (generated)
 
@@ -21,8 +22,18 @@ class Served:
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
+def config_of(workspace: Workspace) -> Path:
+    """The models.config that deploy writes and model servers read."""
+    return workspace.serving / "models.config"
+
+
+def folders_of(workspace: Workspace) -> Path:
+    """The folder with a folder for each version."""
+    return workspace.serving / MODEL
+
+
 def read_config(path: Path) -> Served | None:
-    """What a models.config asks for; None where there is none, or none that a model server would take."""
+    """What a models.config asks for; None where the file is missing, or a model server would refuse it."""
     try:
         config = text_format.Parse(path.read_text(), ModelServerConfig())
     except (FileNotFoundError, UnicodeDecodeError, text_format.ParseError):
@@ -45,9 +56,5 @@ def config_text(served: Served, base_path: Path) -> str:
 
 def write_config(path: Path, served: Served, base_path: Path) -> None:
     """Write the file by rename: a server that polls it reads the old one or the new one, never half of one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write(config_text(served, base_path))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with writing_whole(path, durable=True) as part:
+        part.write_text(config_text(served, base_path))

@@ -19,7 +19,7 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Actual:
-    """What is there: models.config, version folders, and what a running server has.
+    """The state of things: models.config, version folders, and what a running server has.
 
     `available` is None where no server runs, otherwise the versions that answer.
     """
@@ -27,8 +27,8 @@ class Actual:
     config: Served | None = None
     folders: frozenset[int] = frozenset()
     available: frozenset[int] | None = None
-    asked: frozenset[int] | None = None
-    """Versions that the running server knows it should have; None: not known. It lacks what it refused to read."""
+    known: frozenset[int] | None = None
+    """Versions that the running server knows it should have; None: unknown. It lacks what it refused to read."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Configure:
 
 
 @dataclass(frozen=True)
-class Await:
+class WaitLoaded:
     """Wait until the running server answers for these versions."""
 
     versions: frozenset[int]
@@ -74,7 +74,7 @@ class Confirm:
 
 
 @dataclass(frozen=True)
-class Settle:
+class WaitDropped:
     """Wait until the running server has dropped what models.config no longer asks for."""
 
     versions: frozenset[int]
@@ -93,7 +93,7 @@ class Remove:
         return f"remove the folder of version {self.version}"
 
 
-Step = Fetch | Configure | Await | Confirm | Settle | Remove
+Step = Fetch | Configure | WaitLoaded | Confirm | WaitDropped | Remove
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Plan:
     changes: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     partial: bool = False
-    """Whether another look is due after these steps."""
+    """Whether to observe and plan again after these steps."""
 
 
 def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: Mapping[str, int] | None = None) -> Plan:
@@ -113,78 +113,79 @@ def plan(desired: Mapping[str, int], actual: Actual, keep: int = KEEP, failed: M
     An alias that is gone takes nothing out of service: its label stays, and the plan says so. One whose version has
     `failed` under it (alias -> version) leaves its label where it is.
     """
-    old = actual.config or Served()
+    before = actual.config or Served()
     held = {alias for alias, version in (failed or {}).items() if desired.get(alias) == version}
     labels = {label: desired[alias] for alias, label in LABELS.items() if alias in desired and alias not in held}
     warnings = []
     for alias, label in LABELS.items():
-        if alias in held and label in old.labels:
-            labels[label] = old.labels[label]
-        elif label not in labels and label in old.labels:
-            labels[label] = old.labels[label]
+        if alias in held and label in before.labels:
+            labels[label] = before.labels[label]
+        elif label not in labels and label in before.labels:
+            labels[label] = before.labels[label]
             warnings.append(
                 f"the alias {alias} is gone from MLflow: version {labels[label]} serves on as {label}; "
                 f"to change that, let {alias} name a version"
             )
     needed = frozenset(labels.values())
     changes = {
-        alias: (old.labels.get(label), labels[label])
+        alias: (before.labels.get(label), labels[label])
         for alias, label in LABELS.items()
-        if label in labels and labels[label] != old.labels.get(label)
+        if label in labels and labels[label] != before.labels.get(label)
     }
     steps: list[Step] = [Fetch(version) for version in sorted(needed - actual.folders)]
     available = actual.available
     runs = available is not None
-    now = old
-    if taken := _taken(actual):
-        steps.append(Configure(taken, "what the server has, as it refused the last one"))
+    config = before
+    if accepted := _accepted_config(actual):
+        steps.append(Configure(accepted, "what the server has, as it refused the last one"))
         return Plan(steps, {}, warnings, partial=True)
     if available is not None and actual.config:
-        # A version that the server is about to drop answers now and not a moment later: it is no version to move to.
-        going, available = available - now.versions, available & now.versions
-        if going and labels != now.labels:
-            steps.append(Settle(going))
-    if not needed <= now.versions:
-        added = needed - now.versions
-        now = Served(now.versions | needed, {name: at for name, at in now.labels.items() if at in now.versions})
-        steps.append(Configure(now, f"add {_named(added)}"))
-    moved = {label: at for label, at in sorted(labels.items()) if now.labels.get(label) != at}
+        # A version that the server is about to drop answers now and not a moment later: no label may move to it.
+        leaving, available = available - config.versions, available & config.versions
+        if leaving and labels != config.labels:
+            steps.append(WaitDropped(leaving))
+    if not needed <= config.versions:
+        added = needed - config.versions
+        kept = {label: version for label, version in config.labels.items() if version in config.versions}
+        config = Served(config.versions | needed, kept)
+        steps.append(Configure(config, f"add {_named(added)}"))
+    moved = {label: version for label, version in sorted(labels.items()) if config.labels.get(label) != version}
     # Where labels move only their versions count: what is wrong with another label's must not hold up a way back.
-    waited = frozenset(moved.values()) or needed
-    if available is not None and not waited <= available:
-        steps.append(Await(waited))
+    required = frozenset(moved.values()) or needed
+    if available is not None and not required <= available:
+        steps.append(WaitLoaded(required))
     if moved:
-        now = Served(now.versions, labels)
-        steps.append(Configure(now, ", ".join(f"{label} is version {at}" for label, at in moved.items())))
-    gone = now.versions - needed
-    if runs and (gone or moved):
+        config = Served(config.versions, labels)
+        steps.append(Configure(config, ", ".join(f"{label} is version {version}" for label, version in moved.items())))
+    dropped = config.versions - needed
+    if runs and (dropped or moved):
         # A server reads the file every second or so: without this it could drop a version that its label still names.
-        steps += [Confirm(label, at) for label, at in (moved or dict(sorted(labels.items()))).items()]
-    if gone:
-        steps.append(Configure(Served(needed, labels), f"drop {_named(gone)}"))
-        steps += [Settle(gone)] if runs else []
-    served = frozenset(old.labels.values())  # the way back from here, whatever its number
+        steps += [Confirm(label, version) for label, version in (moved or dict(sorted(labels.items()))).items()]
+    if dropped:
+        steps.append(Configure(Served(needed, labels), f"drop {_named(dropped)}"))
+        steps += [WaitDropped(dropped)] if runs else []
+    served = frozenset(before.labels.values())  # the way back from here, whatever its number
     unneeded = sorted(actual.folders - needed, key=lambda version: (version in served, version), reverse=True)
     steps += [Remove(version) for version in sorted(unneeded[keep:])]
     return Plan(steps, changes, warnings)
 
 
-def _taken(actual: Actual) -> Served | None:
-    """What a server takes that has refused models.config, with the versions that it has; None where it has not.
+def _accepted_config(actual: Actual) -> Served | None:
+    """A config, of versions that it has, for a server that has refused models.config; None where none has refused it.
 
     A server refuses a file in which a label moves to a version that is not loaded, and goes on as before. Such a file
     is left where no server seemed to run, and one was just starting on the file before.
     """
-    if actual.config is None or actual.asked is None or not actual.available:
+    if actual.config is None or actual.known is None or not actual.available:
         return None
-    labels = {label: at for label, at in actual.config.labels.items() if at in actual.asked}
-    strays = actual.config.labels.keys() - labels.keys()
-    has = actual.available & actual.folders
-    if not strays or not has:
+    labels = {label: version for label, version in actual.config.labels.items() if version in actual.known}
+    refused = actual.config.labels.keys() - labels.keys()
+    usable = actual.available & actual.folders
+    if not refused or not usable:
         return None
-    for label in sorted(strays, reverse=True):  # stable first
-        labels[label] = max(has - set(labels.values()) or has)
-    return Served(actual.config.versions | has, labels)
+    for label in sorted(refused, reverse=True):  # stable first
+        labels[label] = max(usable - set(labels.values()) or usable)
+    return Served(actual.config.versions | usable, labels)
 
 
 def _named(versions: frozenset[int]) -> str:

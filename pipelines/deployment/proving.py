@@ -1,4 +1,4 @@
-"""Prove a version in a throw-away model server before a real one sees it: what it must do, it does there.
+"""Prove a version in a throw-away model server before a real one loads it: what it must do, it does there.
 
 The server is the one that `photoproof serve` would choose, so a version that ends the server ends this one alone.
 """
@@ -19,16 +19,15 @@ from photoproof.transport.address import server_at
 from photoproof.transport.calls import Model, Predict, Predicted, Refused, Transport
 from photoproof.transport.connect import connect
 from pipelines.deployment.model_server import ServerFailed, running_server
-from pipelines.deployment.models_config import Served, write_config
+from pipelines.deployment.models_config import Served, config_of, folders_of, write_config
 from pipelines.registry.versions import MODEL
 from pipelines.workspace.places import Workspace
-from pipelines.workspace.settings import Settings
 from training.saved_model.assets import golden_pairs, golden_pictures
 from training.saved_model.golden import TOLERANCE
 from training.stage.errors import BadInput
 
 CALLS = 10
-"""Verdicts whose median time is held against the bound."""
+"""Verdicts whose median time is compared with the bound."""
 
 CALL_SECONDS = 60
 
@@ -49,29 +48,30 @@ class GoldenPair:
     probability: float
 
 
-def prove(workspace: Workspace, folder: Path, version: int) -> None:
+def prove(workspace: Workspace, folder: Path, version: int, latency_ms: float) -> None:
     """Serve the SavedModel `folder` in a server of its own, beside it, and see that it holds its promises.
 
-    Afterwards the folder is where it was. Raises NotProven.
+    `latency_ms` is the longest that a verdict may take in the median. Afterwards the folder is where it was.
+    Raises NotProven.
     """
     scratch = Workspace(folder.parent / "proving")
-    place = scratch.serving / MODEL / str(version)
-    place.parent.mkdir(parents=True)
-    folder.rename(place)
+    served = folders_of(scratch) / str(version)
+    served.parent.mkdir(parents=True)
+    folder.rename(served)
     try:
-        write_config(scratch.serving / "models.config", Served(frozenset({version}), {"stable": version}), place.parent)
+        write_config(config_of(scratch), Served(frozenset({version}), {"stable": version}), served.parent)
         with running_server(scratch) as server:
-            check(server.grpc, place)
+            check(server.grpc, served, latency_ms)
     except (ServerFailed, NotProven) as error:
         log = _keep_log(scratch, workspace, version)
-        said = str(error).split(" (all: ")[0]
-        raise NotProven(f"version {version} fails in a model server of its own: {said}{log}") from None
+        reason = str(error).split(" (all: ")[0]
+        raise NotProven(f"version {version} fails in a model server of its own: {reason}{log}") from None
     finally:
-        place.rename(folder)
+        served.rename(folder)
         shutil.rmtree(scratch.root, ignore_errors=True)
 
 
-def check(server: str, folder: Path) -> None:
+def check(server: str, folder: Path, latency_ms: float) -> None:
     """Hold the server that serves `folder` as `stable` to the folder's promises. Raises NotProven."""
     golden = golden_pairs(folder)
     transport = connect(server_at(server))
@@ -79,11 +79,11 @@ def check(server: str, folder: Path) -> None:
         with Verifier(server, timeout=CALL_SECONDS) as verifier:
             missing = verifier.status().missing
         if missing:
-            raise NotProven("it is no Photoproof model: " + "; ".join(missing))
+            raise NotProven("it is not a Photoproof model: " + "; ".join(missing))
         if golden:
             _check_scores(transport, golden)
             _check_broken_pictures(transport, golden_pictures(golden[0])[1])
-            _check_latency(transport, golden[0])
+            _check_latency(transport, golden[0], latency_ms)
     except (Refused, PhotoproofError) as error:
         raise NotProven(f"it does not answer: {' '.join(str(error).split())[:300]}") from None
     finally:
@@ -91,7 +91,7 @@ def check(server: str, folder: Path) -> None:
 
 
 def golden_pair(folder: Path) -> GoldenPair | None:
-    """The first golden pair of a SavedModel that the client sends as it is; None where there is none."""
+    """The first golden pair of a SavedModel that the client sends unchanged; None where it has none."""
     try:
         pairs = golden_pairs(folder)
     except BadInput:
@@ -99,50 +99,50 @@ def golden_pair(folder: Path) -> GoldenPair | None:
     for pair in pairs:
         original, photo = golden_pictures(pair)
         try:
-            sent = prepare(original), prepare(photo)
+            prepared = prepare(original), prepare(photo)
         except InvalidImage:
             continue
-        as_they_are = sent[0].image_bytes == original and sent[1].image_bytes == photo
-        if as_they_are and copy_reason(*sent) is None:
+        unchanged = prepared[0].image_bytes == original and prepared[1].image_bytes == photo
+        if unchanged and copy_reason(*prepared) is None:
             return GoldenPair(original, photo, pair["similarity"], pair["probability"])
     return None
 
 
 def _check_scores(transport: Transport, golden: list[dict[str, Any]]) -> None:
-    found = _predict(transport, "verify", _pictures(golden))
-    if not found["decoded"].all():
+    measured = _predict(transport, "verify", _pictures(golden))
+    if not measured["decoded"].all():
         raise NotProven("it does not decode the pictures of its own golden pairs")
     for name in ("similarity", "distance", "probability"):
-        off = np.abs(found[name] - [pair[name] for pair in golden])
-        if not off.max() <= TOLERANCE:
-            worst = int(off.argmax())
+        deviations = np.abs(measured[name] - [pair[name] for pair in golden])
+        if not deviations.max() <= TOLERANCE:
+            worst = int(deviations.argmax())
             raise NotProven(
                 f"it does not reproduce its golden pair {worst + 1} of {len(golden)}: {name} "
-                f"{found[name][worst]:.6f}, evaluation measured {golden[worst][name]:.6f}"
+                f"{measured[name][worst]:.6f}, evaluation measured {golden[worst][name]:.6f}"
             )
 
 
 def _check_broken_pictures(transport: Transport, good: bytes) -> None:
-    broken = [b"", good[: len(good) // 2][:200], b"no picture", good[:30] + bytes(200)]
+    broken = [b"", good[: len(good) // 2][:200], b"not a picture", good[:30] + bytes(200)]
     alone = _predict(transport, "encode", {"image_bytes": [good]})
     mixed = _predict(transport, "encode", {"image_bytes": [*broken, good, *broken]})
-    at = len(broken)
-    if np.delete(mixed["decoded"], at).any():
+    position = len(broken)
+    if np.delete(mixed["decoded"], position).any():
         raise NotProven("it takes broken pictures for decoded ones")
-    if not mixed["decoded"][at] or np.abs(mixed["embedding"][at] - alone["embedding"][0]).max() > TOLERANCE:
-        raise NotProven("broken pictures in a batch change what it says of a good one")
+    if not mixed["decoded"][position] or np.abs(mixed["embedding"][position] - alone["embedding"][0]).max() > TOLERANCE:
+        raise NotProven("broken pictures in a batch change the embedding of a good one")
 
 
-def _check_latency(transport: Transport, pair: dict[str, Any]) -> None:
-    bound, took = Settings().latency_ms, []
+def _check_latency(transport: Transport, pair: dict[str, Any], latency_ms: float) -> None:
+    milliseconds = []
     for _ in range(CALLS):
         started = time.perf_counter()
         _predict(transport, "verify", _pictures([pair]))
-        took.append(1000 * (time.perf_counter() - started))
-    if statistics.median(took) > bound:
+        milliseconds.append(1000 * (time.perf_counter() - started))
+    median = statistics.median(milliseconds)
+    if median > latency_ms:
         raise NotProven(
-            f"a verdict takes {statistics.median(took):.0f} ms in the median, more than {bound:g} "
-            "(PHOTOPROOF_LATENCY_MS)"
+            f"a verdict takes {median:.0f} ms in the median, more than {latency_ms:g} (PHOTOPROOF_LATENCY_MS)"
         )
 
 

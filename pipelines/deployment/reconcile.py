@@ -1,6 +1,6 @@
 """Make the model server equal to the registry's aliases: `champion` serves as `stable`, `challenger` as `canary`.
 
-pipelines/deployment/plan.py says what has to happen; here it is carried out. It works whether a server runs or not, and
+In rounds: observation.py observes and plans, here the plan is carried out. It works whether a server runs or not, and
 may be killed and started again at any point.
 """
 
@@ -12,28 +12,48 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from pipelines.deployment import steps as deploy_steps
-from pipelines.deployment.addresses import known_servers
+from sqlalchemy.engine import Engine
+
+from pipelines.database.engine import opened
 from pipelines.deployment.history import (
     DEPLOYED,
     FAILED,
     Failure,
-    history,
     read_failures,
+    read_history,
     record,
     served_at,
     write_failures,
 )
-from pipelines.deployment.models_config import Served, config_text, read_config, write_config
-from pipelines.deployment.plan import LABELS, Actual, Await, Configure, Confirm, Fetch, Plan, Remove, Settle, Step, plan
+from pipelines.deployment.models_config import (
+    Served,
+    config_of,
+    config_text,
+    folders_of,
+    read_config,
+    write_config,
+)
+from pipelines.deployment.observation import Observation, fetched_versions, observe, plan_deployment
+from pipelines.deployment.plan import LABELS, Configure, Confirm, Fetch, Plan, Remove, Step, WaitDropped, WaitLoaded
 from pipelines.deployment.proving import prove
-from pipelines.deployment.steps import DeployFailed, Prove, config_of, folders_of
+from pipelines.deployment.steps import (
+    POLL_SECONDS,
+    DeployFailed,
+    Prove,
+    confirm,
+    fetch,
+    remove,
+    wait_dropped,
+    wait_loaded,
+)
 from pipelines.registry import connection
 from pipelines.registry import versions as registry
 from pipelines.workspace import lock
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
-from training.saved_model import assets
+
+Changes = Mapping[str, tuple[int | None, int]]
+"""Alias -> the version that its label named before, and the one that it is to name."""
 
 
 class StepFailed(Exception):
@@ -66,33 +86,20 @@ class Deployment:
         return f"{labels}; {where}"
 
 
-def look(workspace: Workspace, retry: bool = False, keep: bool = True) -> Deployment:
-    """What deploy would do, and what serves now. Changes nothing but the memory of failures.
+@dataclass(frozen=True)
+class _Run:
+    """One run of deploy: what its steps act on and are told."""
 
-    A failure is forgotten once its alias names another version, or with `retry`; without `keep` only for this look.
-    Raises RegistryUnreachable, DeployFailed.
-    """
-    registered = registry.all_versions(workspace)
-    desired = {alias: one.version for one in registered for alias in one.aliases}
-    before = read_failures(workspace)
-    failures = {a: one for a, one in before.items() if not retry and desired.get(a) == one.version}
-    if keep and failures != before:
-        write_failures(workspace, failures)
-    actual, servers = observe(workspace)
-    planned = plan(desired, actual, failed={alias: one.version for alias, one in failures.items()})
-    _refuse_other_models(workspace, registered, set(desired.values()), actual)
-    warnings = [*planned.warnings]
-    for alias, one in failures.items():
-        warnings.append(
-            f"{alias} names version {one.version}, which failed and is not tried again: {one.reason}; let {alias} name "
-            "another version, or mend it and say `photoproof deploy --retry`"
-        )
-    planned = replace(planned, warnings=warnings)
-    return Deployment(planned, dict((actual.config or Served()).labels), servers)
+    workspace: Workspace
+    settings: Settings
+    engine: Engine
+    say: Callable[[str], None]
+    prove: Prove
 
 
 def deploy(
     workspace: Workspace,
+    settings: Settings,
     dry_run: bool = False,
     say: Callable[[str], None] = print,
     retry: bool = False,
@@ -100,171 +107,184 @@ def deploy(
 ) -> Deployment:
     """Bring models.config, version folders and running servers to what the aliases say; `say` gets a line a step.
 
-    A version that fails leaves its label where it was, is tagged so and is not tried again (`look` says until when);
-    the other alias is served all the same, and the failure is raised at the end. `prove` is what a version must pass
-    before its folder takes its place.
+    A version that fails leaves its label where it was, is tagged so and is not tried again until its alias has named
+    another version, or with `retry`; the other alias is served all the same, and the failure is raised at the end.
+    `prove` is what a version must pass before its folder takes its place.
 
     Raises RegistryUnreachable, DeployFailed, NotProven, BadInput (the product database, which keeps the history).
     """
     workspace.serving.mkdir(parents=True, exist_ok=True)
-    with lock.exclusive(workspace.serving / "deploy.lock"):
+    with _deploying_alone(workspace):
         if not dry_run:
             _clear_leftovers(workspace)
-            _write_where_it_lies(workspace)
-        tried = read_failures(workspace) if retry else {}
+            _correct_base_path(workspace)
+        observation = observe(workspace, settings)
+        retried = observation.failures if retry else {}
         if not dry_run:
-            _remove_what_failed(workspace, tried.values())
-        seen, failed = look(workspace, retry, keep=not dry_run), None
-        for warning in seen.plan.warnings:
+            _remove_failed_folders(workspace, observation.served, retried.values())
+            _forget(workspace, observation, retry)
+        if retry:
+            observation = replace(observation, failures={}, folders=fetched_versions(workspace))
+        planned = plan_deployment(workspace, observation)
+        for warning in planned.warnings:
             say(f"WARNING: {warning}")
-        if seen.plan.steps and not dry_run:
-            _catch_up(workspace)  # what can't be written down is not done
-            if tried and seen.servers:
-                _let_servers_read(config_of(workspace))
-        while seen.plan.steps and not dry_run:
-            fetches = [step for step in seen.plan.steps if isinstance(step, Fetch)]
-            pending = dict(seen.plan.changes)
-            try:
-                _carry_out(workspace, fetches or seen.plan.steps, pending, seen.servers, say, prove)
-            except StepFailed as stopped:
-                failed = failed or stopped.error
-                if not _remember(workspace, pending, stopped):
-                    raise stopped.error from None
-            else:
-                if not (fetches or seen.plan.partial):
-                    break
-            seen = look(workspace)  # after minutes of fetching, what serves may be another
-        if failed is not None:
-            raise failed
-        return Deployment(seen.plan, dict((read_config(config_of(workspace)) or Served()).labels), seen.servers)
+        if dry_run or not planned.steps:
+            return Deployment(planned, dict(observation.served.labels), list(observation.servers))
+        with opened(workspace.database_url) as engine:
+            _complete_history(engine, observation.served)  # without a history nothing is deployed
+            if retried and observation.servers:
+                _wait_until_read(config_of(workspace))
+            return _reconcile(_Run(workspace, settings, engine, say, prove), observation, planned)
 
 
-def observe(workspace: Workspace) -> tuple[Actual, list[str]]:
-    """What models.config asks for, which folders are there, what running servers have; and those servers.
+def forget_failures(workspace: Workspace, settings: Settings) -> None:
+    """Forget each failure whose alias has named another version since, as deploy does. Raises RegistryUnreachable."""
+    with _deploying_alone(workspace):
+        _forget(workspace, observe(workspace, settings))
 
-    Of servers that the settings list, none may lag once one answers: one that does not answer has nothing yet.
-    """
-    has = {address: deploy_steps.versions_on(address) for address in known_servers(workspace)}
-    running = {address: versions for address, versions in has.items() if versions is not None}
-    if running and Settings().server_list:
-        running = {address: versions or deploy_steps.Versions() for address, versions in has.items()}
-    available = frozenset.intersection(*(one.available for one in running.values())) if running else None
-    asked = frozenset.intersection(*(one.asked for one in running.values())) if running else None
-    folders = frozenset(int(path.name) for path in folders_of(workspace).glob("*") if path.name.isdigit())
-    return Actual(read_config(config_of(workspace)), folders, available, asked), list(running)
+
+def _deploying_alone(workspace: Workspace) -> contextlib.AbstractContextManager[None]:
+    return lock.exclusive(workspace.serving / "deploy.lock")
+
+
+def _forget(workspace: Workspace, observation: Observation, retry: bool = False) -> None:
+    """Forget the failures that stand no longer; all of them with `retry`."""
+    failures = {} if retry else observation.standing_failures
+    if failures != observation.failures:
+        write_failures(workspace, failures)
+
+
+def _reconcile(run: _Run, observation: Observation, planned: Plan) -> Deployment:
+    """Carry out the plan, and what is still to do after it, round by round. Raises what a step raised."""
+    error: Exception | None = None
+    while planned.steps:
+        fetches = [step for step in planned.steps if isinstance(step, Fetch)]
+        pending = dict(planned.changes)
+        try:
+            served = _carry_out(run, observation, fetches or planned.steps, pending)
+        except StepFailed as stopped:
+            error = error or stopped.error
+            if not _remember(run, pending, stopped):
+                raise stopped.error from None
+        else:
+            if not (fetches or planned.partial):
+                observation = replace(observation, config=served)
+                break
+        observation = observe(run.workspace, run.settings)  # fetching takes minutes: what serves may have changed
+        _forget(run.workspace, observation)
+        planned = plan_deployment(run.workspace, observation)
+    if error is not None:
+        raise error
+    return Deployment(planned, dict(observation.served.labels), list(observation.servers))
 
 
 def _carry_out(
-    workspace: Workspace,
-    steps: Sequence[Step],
-    pending: dict[str, tuple[int | None, int]],
-    servers: Sequence[str],
-    say: Callable[[str], None],
-    prove: Prove,
-) -> None:
-    """Each step in its order. A change that has come to pass is written down at once, and leaves `pending`.
+    run: _Run, observation: Observation, steps: Sequence[Step], pending: dict[str, tuple[int | None, int]]
+) -> Served:
+    """Each step in its order; what models.config asks for afterwards.
 
-    Raises StepFailed.
+    A change that has come to pass is recorded at once, and leaves `pending`. Raises StepFailed.
     """
-    before = read_config(config_of(workspace)) or Served()
-    for at, step in enumerate(steps):
+    workspace, load_seconds = run.workspace, run.settings.load_seconds
+    before = served = observation.served
+    for position, step in enumerate(steps):
         try:
             match step:
                 case Fetch(version):
-                    deploy_steps.fetch(workspace, version, prove)
-                case Configure(to):
-                    write_config(config_of(workspace), to, folders_of(workspace))
-                case Await(versions):
-                    with _put_back(workspace, before):
-                        for server in servers:
-                            deploy_steps.wait_for(server, versions)
+                    fetch(workspace, version, run.prove, run.settings.latency_ms)
+                case Configure(config):
+                    write_config(config_of(workspace), config, folders_of(workspace))
+                    served = config
+                case WaitLoaded(versions):
+                    with _restoring_labels(workspace, before, served):
+                        for server in observation.servers:
+                            wait_loaded(server, versions, load_seconds)
                 case Confirm(label, version):
-                    with _put_back(workspace, before):
-                        for server in servers:
-                            deploy_steps.confirm(server, label, folders_of(workspace) / str(version))
-                case Settle(versions):
-                    for server in servers:
-                        deploy_steps.settle(server, versions)
+                    with _restoring_labels(workspace, before, served):
+                        for server in observation.servers:
+                            confirm(server, label, folders_of(workspace) / str(version), load_seconds)
+                case WaitDropped(versions):
+                    for server in observation.servers:
+                        wait_dropped(server, versions)
                 case Remove(version):
-                    deploy_steps.remove(workspace, version, say)
+                    remove(workspace, version, run.say)
         except OSError as error:
-            said = f"could not {step}: {error.strerror or error} ({error.filename})"
-            raise StepFailed(step, DeployFailed(said)) from error
+            message = f"could not {step}: {error.strerror or error} ({error.filename})"
+            raise StepFailed(step, DeployFailed(message)) from error
         except Exception as error:
             raise StepFailed(step, error) from error
-        say(f"deploy: {step}")
-        now = read_config(config_of(workspace)) or Served()
-        unsure = {later.label for later in steps[at + 1 :] if isinstance(later, Confirm)}
-        sure = {label: version for label, version in now.labels.items() if label not in unsure}
-        done = {alias: change for alias, change in pending.items() if sure.get(LABELS[alias]) == change[1]}
+        run.say(f"deploy: {step}")
+        unconfirmed = {later.label for later in steps[position + 1 :] if isinstance(later, Confirm)}
+        moved = {label: version for label, version in served.labels.items() if label not in unconfirmed}
+        done = {alias: change for alias, change in pending.items() if moved.get(LABELS[alias]) == change[1]}
         if done:
-            record(workspace, done, DEPLOYED)
+            record(run.engine, done, DEPLOYED)
             _tag_deployed(workspace, done)
             for alias in done:
                 del pending[alias]
-            before = Served(now.versions, {**before.labels, **{LABELS[alias]: new for alias, (_, new) in done.items()}})
+            labels = {LABELS[alias]: new for alias, (_, new) in done.items()}
+            before = Served(served.versions, {**before.labels, **labels})
+    return served
 
 
 @contextlib.contextmanager
-def _put_back(workspace: Workspace, before: Served) -> Iterator[None]:
-    """On an error let the labels name what they named before.
+def _restoring_labels(workspace: Workspace, before: Served, served: Served) -> Iterator[None]:
+    """On an error let the labels name what they named before, in place of what is `served`.
 
     Where they had moved, the new versions stay loaded: a server may drop a version sooner than it moves a label.
     """
     try:
         yield
     except Exception:
-        now = read_config(config_of(workspace)) or Served()
-        versions = before.versions if now.labels == before.labels else now.versions
+        versions = before.versions if served.labels == before.labels else served.versions
         write_config(config_of(workspace), Served(versions, before.labels), folders_of(workspace))
         raise
 
 
-def _remember(workspace: Workspace, pending: Mapping[str, tuple[int | None, int]], stopped: StepFailed) -> bool:
-    """Write down that the plan failed: a row of the history, a tag, and what is not tried again; whether there is such.
+def _remember(run: _Run, pending: Changes, stopped: StepFailed) -> bool:
+    """Record that the plan failed: in the history, a tag, and as not to be tried again; whether the last was done.
 
-    Nothing is remembered where MLflow broke off, which says nothing about a version.
+    Where MLflow broke off, which says nothing about a version, only the history has it.
     """
     reason = " ".join(str(stopped.error).split()) or type(stopped.error).__name__
     changes = dict(pending)
     if stopped.version is not None:
         changes = {alias: change for alias, change in pending.items() if change[1] == stopped.version}
-    record(workspace, changes, FAILED, reason)
+    record(run.engine, changes, FAILED, reason)
     if isinstance(stopped.error, connection.RegistryUnreachable) or not changes:
         return False
     failures = {alias: Failure(new, reason) for alias, (_, new) in changes.items()}
     try:
-        write_failures(workspace, read_failures(workspace) | failures)
-    except OSError:  # a full disk: the reason is told all the same, and the next run tries again
-        kept = False
+        write_failures(run.workspace, read_failures(run.workspace) | failures)
+    except OSError:  # a full disk: the reason is raised all the same, and the next run tries again
+        written = False
     else:
-        kept = True
+        written = True
     with contextlib.suppress(connection.RegistryUnreachable):
-        for one in failures.values():
-            registry.set_tags(workspace, one.version, {"deployment": f"failed: {reason}"[:5000]})
-    return kept
+        for failure in failures.values():
+            registry.set_tags(run.workspace, failure.version, {"deployment": f"failed: {reason}"[:5000]})
+    return written
 
 
-def _tag_deployed(workspace: Workspace, changes: Mapping[str, tuple[int | None, int]]) -> None:
+def _tag_deployed(workspace: Workspace, changes: Changes) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     with contextlib.suppress(connection.RegistryUnreachable):
         for alias, (_, new) in changes.items():
             registry.set_tags(workspace, new, {"deployment": f"deployed as {LABELS[alias]} at {now}"})
 
 
-def _catch_up(workspace: Workspace) -> None:
-    """Write down what labels name and the history does not say: a deploy ended between the one and the other.
+def _complete_history(engine: Engine, served: Served) -> None:
+    """Record what labels name and the history does not say: a deploy ended between the one and the other.
 
-    Raises BadInput, DatabaseFailed.
+    Raises DatabaseFailed.
     """
-    served = (read_config(config_of(workspace)) or Served()).labels
-    known = {label: change.to_version for label, change in served_at(history(workspace)).items()}
+    recorded = {label: change.to_version for label, change in served_at(read_history(engine)).items()}
     missing = {
-        alias: (known.get(label), served[label])
+        alias: (recorded.get(label), served.labels[label])
         for alias, label in LABELS.items()
-        if label in served and served[label] != known.get(label)
+        if label in served.labels and served.labels[label] != recorded.get(label)
     }
-    record(workspace, missing, DEPLOYED, "found in service, and not written down before")
+    record(engine, missing, DEPLOYED, "found in service, and not written down before")
 
 
 def _clear_leftovers(workspace: Workspace) -> None:
@@ -273,38 +293,23 @@ def _clear_leftovers(workspace: Workspace) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _let_servers_read(config: Path) -> None:
-    """Let models.config stand until servers have read it: without, they would not try a version again."""
-    age = time.time() - config.stat().st_mtime if config.exists() else deploy_steps.POLL_SECONDS
-    if 0 <= age < deploy_steps.POLL_SECONDS:
-        time.sleep(deploy_steps.POLL_SECONDS - age)
-
-
-def _remove_what_failed(workspace: Workspace, failures: Iterable[Failure]) -> None:
-    """Remove the folders of versions that failed and do not serve: they are fetched and proven anew."""
-    served = (read_config(config_of(workspace)) or Served()).versions
-    for failure in failures:
-        folder = folders_of(workspace) / str(failure.version)
-        if failure.version not in served and folder.is_dir():
-            deploy_steps.remove(workspace, failure.version)
-
-
-def _refuse_other_models(
-    workspace: Workspace, registered: Sequence[registry.Version], wanted: set[int], actual: Actual
-) -> None:
-    """A folder of another model under a wanted version's number: the registry was started anew."""
-    there = {one.version: one.tags.get("model_id") for one in registered}
-    for version in sorted(wanted & actual.folders):
-        here = assets.read_facts(folders_of(workspace) / str(version))["model_id"]
-        if there.get(version) not in (None, here):
-            raise DeployFailed(
-                f"version {version} is model {there[version]} in MLflow, but {folders_of(workspace) / str(version)} "
-                f"holds model {here}: was the registry started anew? Stop the server and remove {workspace.serving}"
-            )
-
-
-def _write_where_it_lies(workspace: Workspace) -> None:
+def _correct_base_path(workspace: Workspace) -> None:
     """models.config holds an absolute path: write it again where the workspace has moved."""
-    served = read_config(config_of(workspace))
-    if served and config_of(workspace).read_text() != config_text(served, folders_of(workspace)):
-        write_config(config_of(workspace), served, folders_of(workspace))
+    config = config_of(workspace)
+    served = read_config(config)
+    if served and config.read_text() != config_text(served, folders_of(workspace)):
+        write_config(config, served, folders_of(workspace))
+
+
+def _remove_failed_folders(workspace: Workspace, served: Served, failures: Iterable[Failure]) -> None:
+    """Remove the folders of versions that failed and are not served: they are fetched and proven anew."""
+    for failure in failures:
+        if failure.version not in served.versions and (folders_of(workspace) / str(failure.version)).is_dir():
+            remove(workspace, failure.version)
+
+
+def _wait_until_read(config: Path) -> None:
+    """Let models.config stand until servers have read it: without, they would not try a version again."""
+    age = time.time() - config.stat().st_mtime if config.exists() else POLL_SECONDS
+    if 0 <= age < POLL_SECONDS:
+        time.sleep(POLL_SECONDS - age)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import serving
+from pipelines.deployment.models_config import config_of
 from pipelines.workspace.places import Workspace
 
 IMAGE = "tensorflow/serving:2.21.0"
@@ -18,24 +19,32 @@ CONFIGS = Path(next(iter(serving.__path__))).resolve() / "tensorflow_serving"
 def choose_server(workspace: Workspace, port: int, rest_port: int) -> tuple[list[str], str]:
     """The command line of the best model server that this machine has, and its name."""
     binary = shutil.which("tensorflow_model_server")
-    flags = _flags(workspace, port, rest_port)
+    flags = server_flags(workspace, port, rest_port)
     if binary:
         return [binary, *flags], f"TensorFlow Serving ({binary})"
     if _docker_works():
         folder = workspace.serving
-        words = ["docker", "run", "--rm", "--init", f"--name=photoproof-{port}", "--entrypoint=tensorflow_model_server"]
+        command = [
+            "docker",
+            "run",
+            "--rm",
+            "--init",
+            f"--name=photoproof-{port}",
+            "--entrypoint=tensorflow_model_server",
+        ]
         # The folders, not files: a bind mount of one file does not follow a rename.
-        words += [f"--volume={folder}:{folder}:ro", f"--volume={CONFIGS}:{CONFIGS}:ro"]
-        words += [f"--publish=127.0.0.1:{at}:{at}" for at in (port, rest_port)]
-        return [*words, IMAGE, *flags], f"TensorFlow Serving (Docker's {IMAGE})"
+        command += [f"--volume={folder}:{folder}:ro", f"--volume={CONFIGS}:{CONFIGS}:ro"]
+        command += [f"--publish=127.0.0.1:{number}:{number}" for number in (port, rest_port)]
+        return [*command, IMAGE, *flags], f"TensorFlow Serving (Docker's {IMAGE})"
     return [sys.executable, "-m", "serving.model_server", *flags], "the local model server (serving/model_server)"
 
 
-def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
-    flags = [
+def server_flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
+    """The flags of tensorflow_model_server, which the stand-in takes too."""
+    return [
         f"--port={port}",
         f"--rest_api_port={rest_port}",
-        f"--model_config_file={workspace.serving / 'models.config'}",
+        f"--model_config_file={config_of(workspace)}",
         "--model_config_file_poll_wait_seconds=1",
         # Without it a restart fails on labels, which are assigned before versions are loaded.
         "--allow_version_labels_for_unavailable_models=true",
@@ -48,7 +57,6 @@ def _flags(workspace: Workspace, port: int, rest_port: int) -> list[str]:
         # A call holds a thread while it waits for its batch; by default there are four a core.
         "--grpc_max_threads=128",
     ]
-    return flags
 
 
 def _docker_works() -> bool:

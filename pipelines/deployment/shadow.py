@@ -1,8 +1,9 @@
-"""Shadow: the same audit photos asked under `stable` and under `canary`, and where the two verdicts differ."""
+"""Shadow: the same claims verified by `stable` and by `canary`, and where the two verdicts differ."""
 
 import base64
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +14,12 @@ import sqlalchemy as sa
 from photoproof import InvalidImage, ModelNotFound, PhotoproofError, Verdict, Verifier
 from photoproof.pictures.prepare import prepare
 from pipelines.database import tables
-from pipelines.database.engine import connect, snapshot
+from pipelines.database.engine import opened, snapshot
 from pipelines.deployment.addresses import server_to_ask
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 from training.dataset.draws import hash_to_unit
+from training.stage.files import write_whole
 from training.stage.pages import render_page
 
 LABELS = ("stable", "canary")
@@ -26,12 +29,12 @@ THUMBNAIL = 220
 
 
 class NoCanary(ModelNotFound):
-    """There is nothing to hold beside `stable`."""
+    """There is nothing to compare `stable` with."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A claim of the product database."""
+class ClaimPictures:
+    """A claim of the product database, with its two pictures."""
 
     photo_id: str
     claimed_product_id: str
@@ -40,8 +43,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A claim and what each label said: a verdict, or the reason why there is none."""
+class ComparedClaim:
+    """A claim and each label's verdict, or the reason why there is none."""
 
     photo_id: str
     claimed_product_id: str
@@ -58,68 +61,65 @@ class Asked:
 
 @dataclass(frozen=True)
 class Shadow:
-    """What came of the claims, and where the report is."""
+    """The claims with both verdicts, and where the report is."""
 
-    asked: tuple[Asked, ...]
+    claims: tuple[ComparedClaim, ...]
     report: Path
 
     @property
-    def differing(self) -> list[Asked]:
+    def differing(self) -> list[ComparedClaim]:
         """Those with other outcomes, the largest change in probability first."""
-        return sorted((one for one in self.asked if one.differs), key=_change, reverse=True)
+        return sorted((claim for claim in self.claims if claim.differs), key=_probability_change, reverse=True)
 
     def __str__(self) -> str:
-        models = {label: _model(self.asked, label) for label in LABELS}
-        told = ", ".join(f"{label} is {model}" for label, model in models.items())
-        return f"{len(self.asked)} claims, {len(self.differing)} with other verdicts ({told}) -> {self.report}"
+        models = ", ".join(f"{label} is {_model(self.claims, label)}" for label in LABELS)
+        return f"{len(self.claims)} claims, {len(self.differing)} with other verdicts ({models}) -> {self.report}"
 
 
-def shadow(workspace: Workspace, sample: int = 100, hours: float = 24) -> Shadow:
+def shadow(workspace: Workspace, settings: Settings, sample: int = 100, hours: float = 24) -> Shadow:
     """Ask both labels about a sample of the last hours' claims, and write reports/shadow/.
 
     Raises ModelNotFound where no version has a label (NoCanary: only stable is served), ServerUnavailable, BadInput
     (the product database).
     """
-    asked = []
-    server = server_to_ask(workspace)
+    compared = []
+    server = server_to_ask(workspace, settings)
     with Verifier(server, label=LABELS[0]) as stable, Verifier(server, label=LABELS[1]) as canary:
-        stable.encode(_probe())  # what is not there is said at once, not once a pair
+        stable.encode(_probe())  # a server or label that is missing is reported at once, not once a claim
         try:
             canary.encode(_probe())
         except ModelNotFound as error:
             raise NoCanary("no version is served as canary: let `challenger` name one") from error
-        for pair in claims(workspace, sample, hours):
-            said = _ask(stable, pair), _ask(canary, pair)
+        for claim in draw_claims(workspace, sample, hours):
+            verdicts = _verify(stable, claim), _verify(canary, claim)
             pictures = ("", "")
-            if _outcome(said[0]) != _outcome(said[1]):
-                pictures = _thumbnail(pair.original), _thumbnail(pair.photo)
-            asked.append(Asked(pair.photo_id, pair.claimed_product_id, *said, pictures))
-    found = Shadow(tuple(asked), workspace.reports / "shadow" / "index.html")
-    write_report(found)
-    return found
+            if _outcome(verdicts[0]) != _outcome(verdicts[1]):
+                pictures = _thumbnail(claim.original), _thumbnail(claim.photo)
+            compared.append(ComparedClaim(claim.photo_id, claim.claimed_product_id, *verdicts, pictures))
+    result = Shadow(tuple(compared), workspace.reports / "shadow" / "index.html")
+    write_report(result)
+    return result
 
 
-def claims(workspace: Workspace, sample: int, hours: float) -> list[Pair]:
+def draw_claims(workspace: Workspace, sample: int, hours: float) -> list[ClaimPictures]:
     """So many of the claims that came in the last hours, chosen by a hash of the photo's id."""
     photos, products = tables.photos, tables.products
     since = datetime.now(UTC) - timedelta(hours=hours)
     where = (photos.c.updated_at >= since) & products.c.image_bytes.is_not(None)
     joined = photos.join(products, photos.c.claimed_product_id == products.c.product_id)
-    engine = connect(workspace.database_url)
-    try:
-        with snapshot(engine) as connection:
-            ids = list(connection.execute(sa.select(photos.c.photo_id).select_from(joined).where(where)).scalars())
-            chosen = sorted(ids, key=lambda one: hash_to_unit("shadow", one))[:sample]
-            columns = (photos.c.photo_id, photos.c.claimed_product_id, products.c.image_bytes, photos.c.image_bytes)
-            asked = sa.select(*columns).select_from(joined)
-            return [Pair(*connection.execute(asked.where(photos.c.photo_id == one)).one()) for one in chosen]
-    finally:
-        engine.dispose()
+    columns = (photos.c.photo_id, photos.c.claimed_product_id, products.c.image_bytes, photos.c.image_bytes)
+    query = sa.select(*columns).select_from(joined)
+    with opened(workspace.database_url) as engine, snapshot(engine) as connection:
+        ids = list(connection.execute(sa.select(photos.c.photo_id).select_from(joined).where(where)).scalars())
+        drawn = sorted(ids, key=lambda photo_id: hash_to_unit("shadow", photo_id))[:sample]
+        return [
+            ClaimPictures(*connection.execute(query.where(photos.c.photo_id == photo_id)).one()) for photo_id in drawn
+        ]
 
 
-def _ask(verifier: Verifier, pair: Pair) -> Verdict | str:
+def _verify(verifier: Verifier, claim: ClaimPictures) -> Verdict | str:
     try:
-        return verifier.verify(pair.original, pair.photo)
+        return verifier.verify(claim.original, claim.photo)
     except InvalidImage as error:
         return str(error)
 
@@ -145,54 +145,51 @@ def _thumbnail(picture: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def write_report(found: Shadow) -> None:
+def write_report(result: Shadow) -> None:
     """Write index.html and shadow.json, each by rename."""
-    folder = found.report.parent
+    folder = result.report.parent
     folder.mkdir(parents=True, exist_ok=True)
-    counts = dict.fromkeys(sorted((_outcome(one.stable), _outcome(one.canary)) for one in found.asked), 0)
-    for one in found.asked:
-        counts[_outcome(one.stable), _outcome(one.canary)] += 1
-    rows = [{"asked": one, "stable": _told(one.stable), "canary": _told(one.canary)} for one in found.differing]
-    models = {label: _model(found.asked, label) for label in LABELS}
-    text = render_page(
-        Path(__file__).with_name("shadow.html.jinja"),
-        rows=rows,
-        counts=counts,
-        total=len(found.asked),
-        models=models,
-        at=datetime.now().astimezone(),
-    )
-    for name, content in (("index.html", text), ("shadow.json", as_json(found) + "\n")):
-        part = folder / f"{name}.part"
-        part.write_text(content)
-        part.replace(folder / name)
-
-
-def as_json(found: Shadow) -> str:
-    """What came of every claim, for programs."""
-    rows: list[dict[str, Any]] = [
-        {"photo_id": one.photo_id, "claimed_product_id": one.claimed_product_id, "differs": one.differs}
-        | {label: _told(getattr(one, label)) for label in LABELS}
-        for one in found.asked
+    counts = Counter(sorted((_outcome(claim.stable), _outcome(claim.canary)) for claim in result.claims))
+    rows = [
+        {"claim": claim, "stable": _verdict_row(claim.stable), "canary": _verdict_row(claim.canary)}
+        for claim in result.differing
     ]
-    return json.dumps({"claims": rows, "differ": len(found.differing), "report": str(found.report)}, indent=1)
+    models = {label: _model(result.claims, label) for label in LABELS}
+    now = datetime.now().astimezone()
+    page = Path(__file__).with_name("shadow.html.jinja")
+    text = render_page(page, rows=rows, counts=counts, total=len(result.claims), models=models, at=now)
+    write_whole(folder / "index.html", text)
+    write_whole(folder / "shadow.json", as_json(result) + "\n")
 
 
-def _told(said: Verdict | str) -> dict[str, Any]:
-    if isinstance(said, str):
-        return {"outcome": "no verdict", "reason": said, "probability": None, "model_id": None}
-    return {name: getattr(said, name) for name in ("outcome", "reason", "probability", "model_id")}
+def as_json(result: Shadow) -> str:
+    """Both verdicts of every claim, for programs."""
+    rows: list[dict[str, Any]] = [
+        {"photo_id": claim.photo_id, "claimed_product_id": claim.claimed_product_id, "differs": claim.differs}
+        | {label: _verdict_row(getattr(claim, label)) for label in LABELS}
+        for claim in result.claims
+    ]
+    return json.dumps({"claims": rows, "differ": len(result.differing), "report": str(result.report)}, indent=1)
 
 
-def _outcome(said: Verdict | str) -> str:
-    return "no verdict" if isinstance(said, str) else said.outcome
+def _verdict_row(verdict: Verdict | str) -> dict[str, Any]:
+    if isinstance(verdict, str):
+        return {"outcome": "no verdict", "reason": verdict, "probability": None, "model_id": None}
+    return {name: getattr(verdict, name) for name in ("outcome", "reason", "probability", "model_id")}
 
 
-def _change(one: Asked) -> float:
-    told = [said.probability if isinstance(said, Verdict) else None for said in (one.stable, one.canary)]
-    return 2.0 if None in told else abs(float(told[0] or 0) - float(told[1] or 0))
+def _outcome(verdict: Verdict | str) -> str:
+    return "no verdict" if isinstance(verdict, str) else verdict.outcome
 
 
-def _model(asked: tuple[Asked, ...], label: str) -> str:
-    said = [getattr(one, label) for one in asked]
-    return next((f"model {one.model_id}" for one in said if isinstance(one, Verdict) and one.model_id), "not asked")
+def _probability_change(claim: ComparedClaim) -> float:
+    """Between 0 and 1; 2 where a label gave no verdict."""
+    if isinstance(claim.stable, str) or isinstance(claim.canary, str):
+        return 2.0
+    return abs((claim.stable.probability or 0) - (claim.canary.probability or 0))
+
+
+def _model(claims: tuple[ComparedClaim, ...], label: str) -> str:
+    verdicts = [getattr(claim, label) for claim in claims]
+    model_ids = (verdict.model_id for verdict in verdicts if isinstance(verdict, Verdict) and verdict.model_id)
+    return next((f"model {model_id}" for model_id in model_ids), "not asked")

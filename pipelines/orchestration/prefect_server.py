@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
+from pipelines.workspace.processes import end_group
 
 START_SECONDS = 120
 
@@ -22,6 +22,9 @@ BUSY_SECONDS = 60
 """How long a server that runs may leave a command without an answer: beside a training it can be slow."""
 
 ANSWER_SECONDS = 10
+
+STOP_SECONDS = 10
+"""How long a server may take to stop before it is killed."""
 
 
 class PrefectUnavailable(RuntimeError):
@@ -163,14 +166,8 @@ def _stop(home: Path, server: "subprocess.Popen[bytes] | None" = None) -> None:
     known = _read_known(home / "server.pid")
     (home / "server.pid").unlink(missing_ok=True)
     pid = known[0] if known else server.pid if server else None
-    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-        if pid is None or not _lives(home):  # the number may be another's process by now
-            break
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, number)
-        deadline = time.monotonic() + seconds
-        while _lives(home) and time.monotonic() < deadline:
-            time.sleep(0.1)
+    if pid is not None:
+        end_group(pid, lambda: _lives(home), STOP_SECONDS)
     if server:
         server.wait()
 

@@ -3,16 +3,15 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.processes import end_process
 
 STOP_SECONDS = 15
 """How long a stage may take to stop before it is killed."""
@@ -62,7 +61,7 @@ def run_stage(workspace: Workspace, stage: str, stopped: Callable[[], bool] = la
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=1)
         finally:
-            _stop(child)
+            end_process(child, STOP_SECONDS)
         outcome = _read(result)
         stage_said = _read(said)
     if child.returncode or "error" in outcome:
@@ -80,30 +79,6 @@ def stage_environment(workspace: Workspace) -> dict[str, str]:
         "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(workspace.root),
     }
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End the stage's whole process group: first asked, then killed."""
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5)):
-        if not _alive(child):
-            break
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        deadline = time.monotonic() + seconds
-        while _alive(child) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    if child.stdin:
-        child.stdin.close()
-    child.wait()
-
-
-def _alive(child: subprocess.Popen[bytes]) -> bool:
-    child.poll()
-    try:
-        os.killpg(child.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -39,6 +39,7 @@ from pipelines.registry import versions
 from pipelines.registry.versions import Registered
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
+from pipelines.workspace.settings import Settings
 from training.dataset.splits import assign_splits
 from training.saved_model import loading
 from training.stage import tracking
@@ -287,7 +288,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quietly(workspace: Workspace, **options) -> Deployment:
     """Deploy without a word. The small model's `decoded` knows no pictures, and proving takes a server's start."""
-    return deploy(workspace, **{"say": lambda line: None, "prove": lambda *_: None} | options)
+    return deploy(workspace, Settings(), **{"say": lambda line: None, "prove": lambda *_: None} | options)
 
 
 @pytest.fixture(name="quietly", scope="session")

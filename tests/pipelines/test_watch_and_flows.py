@@ -26,6 +26,7 @@ from pipelines.workspace import lock
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
+from pipelines.workspace.settings import Settings
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @contextlib.contextmanager
 def command(workspace: Workspace, prefect: httpx.Client | str, *words: str) -> Iterator[Callable[[], str]]:
-    """A `photoproof` command for the block, which must end by SIGTERM with code 0; gives what it has said so far."""
+    """A `photoproof` command for the block, which must end by SIGTERM with code 0; gives what it has printed so far."""
     log = workspace.state / f"{words[0]}.log"
     url = prefect if isinstance(prefect, str) else str(prefect.base_url)[:-1]
     environment = {**os.environ, "PHOTOPROOF_WATCH_SECONDS": "0.2", "PREFECT_API_URL": url}
@@ -84,31 +85,31 @@ def until(happened: Callable[[], object]) -> None:
 
 def states(prefect: httpx.Client, served: bool = True, pool: str | None = None) -> list[str]:
     """The states of all flow runs of deployments, or of others; of those on a work pool, or on none."""
-    asked = {"flow_runs": {"deployment_id": {"is_null_": not served}}}
-    runs = prefect.post("flow_runs/filter", json=asked).raise_for_status().json()
+    query = {"flow_runs": {"deployment_id": {"is_null_": not served}}}
+    runs = prefect.post("flow_runs/filter", json=query).raise_for_status().json()
     return [run["state"]["name"] for run in runs if run["work_pool_name"] == pool]
 
 
 def run_flow(prefect: httpx.Client, workspace: Workspace, flow: str, **parameters: object) -> httpx.Response:
     """Ask Prefect for a run of a registered flow."""
-    one = prefect.get(f"deployments/name/{flow}/{workspace.root.name}").raise_for_status().json()
-    words = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    return prefect.post(f"deployments/{one['id']}/create_flow_run", json=words)
+    deployment = prefect.get(f"deployments/name/{flow}/{workspace.root.name}").raise_for_status().json()
+    request = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    return prefect.post(f"deployments/{deployment['id']}/create_flow_run", json=request)
 
 
 @pytest.mark.slow
 def test_the_watch_starts_a_flow_run_for_a_deployment_and_none_for_a_look(deployed, prefect):
-    with command(deployed, prefect, "deploy", "--watch") as said:
-        until(lambda: "watching MLflow's aliases" in said())
+    with command(deployed, prefect, "deploy", "--watch") as output:
+        until(lambda: "watching MLflow's aliases" in output())
         assert states(prefect, served=False) == []
         versions.promote(deployed, 2)
         until(lambda: states(prefect, served=False) == ["Completed"])
         served = read_config(deployed.serving / "models.config")
         assert served and served.labels == {"stable": 2}
         mlflow.MlflowClient().delete_registered_model_alias(versions.MODEL, "champion")
-        until(lambda: "version 2 serves on as stable" in said())
+        until(lambda: "version 2 serves on as stable" in output())
     assert states(prefect, served=False) == ["Completed"]
-    assert [(one.to_version, one.outcome) for one in history(deployed)][-1] == (2, "deployed")
+    assert [(change.to_version, change.outcome) for change in history(deployed)][-1] == (2, "deployed")
 
 
 @pytest.mark.slow
@@ -118,8 +119,8 @@ def test_served_flows_check_their_parameters_run_when_asked_and_leave_artifacts(
     versions.promote(deployed, 2, "challenger")
     quietly(deployed)
     put_claims(deployed, 3)
-    with running_server(deployed), command(deployed, prefect, "flows", "serve") as said:
-        until(lambda: "Ctrl-C" in said())
+    with running_server(deployed), command(deployed, prefect, "flows", "serve") as output:
+        until(lambda: "Ctrl-C" in output())
         until(lambda: len(prefect.post("deployments/filter", json={}).json()) == 4)
         for flow, wrong in (("retrain", {"from_database": "perhaps"}), ("shadow", {"sample": -3})):
             refused = run_flow(prefect, deployed, flow, **wrong)
@@ -127,22 +128,22 @@ def test_served_flows_check_their_parameters_run_when_asked_and_leave_artifacts(
         for flow in ("shadow", "audit"):
             run_flow(prefect, deployed, flow).raise_for_status()
         until(lambda: states(prefect) == ["Completed", "Completed"])
-    kept = prefect.post("artifacts/filter", json={"artifacts": {"key": {"any_": ["shadow", "audit"]}}}).json()
-    left = {one["key"]: one["data"] for one in kept}
-    assert "3 claims" in left["shadow"]
-    assert str(deployed.reports / "audit") in left["audit"]
+    artifacts = prefect.post("artifacts/filter", json={"artifacts": {"key": {"any_": ["shadow", "audit"]}}}).json()
+    texts = {artifact["key"]: artifact["data"] for artifact in artifacts}
+    assert "3 claims" in texts["shadow"]
+    assert str(deployed.reports / "audit") in texts["audit"]
 
 
 @pytest.mark.slow
 def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
     """As docs/operations.md has it: a pool, the flows registered for it, and a worker in another process."""
     url = str(prefect.base_url)[:-1]
-    made = {"name": "photoproof", "type": "process"}
-    prefect.post("work_pools/", json=made).raise_for_status()
+    pool = {"name": "photoproof", "type": "process"}
+    prefect.post("work_pools/", json=pool).raise_for_status()
     with temporary_settings({PREFECT_API_URL: url}):
-        for one in deployments(deployed, read_application_params(deployed.params).schedules):
-            one.work_pool_name = "photoproof"
-            one.apply()
+        for deployment in deployments(deployed, read_application_params(deployed.params).schedules):
+            deployment.work_pool_name = "photoproof"
+            deployment.apply()
     versions.promote(deployed, 2)
     run_flow(prefect, deployed, "deploy").raise_for_status()
     words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "photoproof"]
@@ -159,7 +160,7 @@ def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
 
 
 def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeypatch):
-    told: list[str] = []
+    lines: list[str] = []
     looks = iter(range(5))
 
     def between(seconds: float) -> bool:
@@ -167,37 +168,37 @@ def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeyp
             case 0:
                 monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
             case 2:
-                assert len(told) == 1 and "does not answer" in told[0]
+                assert len(lines) == 1 and "does not answer" in lines[0]
                 monkeypatch.delenv("MLFLOW_TRACKING_URI")
             case 4:
                 return True
         return False
 
-    watch(deployed, 0, told.append, between)
-    assert told[1:] == ["deploy: all is right again"]
+    watch(deployed, Settings(watch_seconds=0), lines.append, between)
+    assert lines[1:] == ["deploy: all is right again"]
 
 
 def test_what_failed_is_wrong_until_it_has_been_tried_again(deployed, monkeypatch):
     versions.promote(deployed, 2)
-    monkeypatch.setattr(deploy, "AGAIN_SECONDS", 1)
+    monkeypatch.setattr(deploy, "RETRY_SECONDS", 1)
     monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
-    told: list[str] = []
+    lines: list[str] = []
     looks, deadline = iter(range(1000)), time.monotonic() + PATIENCE
 
     def between(seconds: float) -> bool:
         if next(looks) == 3:
-            assert len(told) == 1 and told[0].startswith("WARNING") and "127.0.0.1:9" in told[0]
+            assert len(lines) == 1 and lines[0].startswith("WARNING") and "127.0.0.1:9" in lines[0]
             monkeypatch.delenv("PHOTOPROOF_DATABASE_URL")
-        return told[-1] == "deploy: all is right again" or time.monotonic() > deadline
+        return lines[-1] == "deploy: all is right again" or time.monotonic() > deadline
 
-    watch(deployed, 0, told.append, between)
-    assert told[-1] == "deploy: all is right again"
+    watch(deployed, Settings(watch_seconds=0), lines.append, between)
+    assert lines[-1] == "deploy: all is right again"
     assert history(deployed)[-1].to_version == 2
 
 
 def test_a_deployment_that_took_long_to_fail_is_not_tried_again_at_once(deployed, monkeypatch):
     versions.promote(deployed, 2)
-    monkeypatch.setattr(deploy, "AGAIN_SECONDS", 3)
+    monkeypatch.setattr(deploy, "RETRY_SECONDS", 3)
     monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
     held = deployed.serving / "deploy.lock"  # whoever deploys writes to it
     tries: list[int] = []
@@ -209,26 +210,26 @@ def test_a_deployment_that_took_long_to_fail_is_not_tried_again_at_once(deployed
     with contextlib.ExitStack() as other:
         other.enter_context(lock.exclusive(held))
         threading.Timer(3.5, other.close).start()
-        watch(deployed, 0, lambda line: None, between)
+        watch(deployed, Settings(watch_seconds=0), lambda line: None, between)
     assert tries[0] == tries[1]
 
 
 @pytest.mark.slow
 def test_without_prefect_aliases_are_followed_and_that_is_said_once(deployed):
-    with command(deployed, f"http://127.0.0.1:{free_port()}/api", "deploy", "--watch") as said:
-        until(lambda: "watching MLflow's aliases" in said())
+    with command(deployed, f"http://127.0.0.1:{free_port()}/api", "deploy", "--watch") as output:
+        until(lambda: "watching MLflow's aliases" in output())
         versions.promote(deployed, 2)
         until(lambda: history(deployed)[-1].to_version == 2)
-    assert said().count("Prefect does not answer") == 1
-    assert "deploy: all is right again" not in said()
+    assert output().count("Prefect does not answer") == 1
+    assert "deploy: all is right again" not in output()
 
 
 @pytest.mark.slow
 def test_a_deployment_that_prefect_does_not_outlive_is_finished(deployed, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(deploy, "RETRIES", 0)
+    monkeypatch.setattr(deploy, "PREFECT_RETRIES", 0)
     versions.promote(deployed, 2)
     home = Workspace(tmp_path / "prefect")
-    told: list[str] = []
+    lines: list[str] = []
 
     def end_prefect(url: str, client: httpx.Client, deployment: contextlib.ExitStack) -> None:
         with deployment:
@@ -243,9 +244,9 @@ def test_a_deployment_that_prefect_does_not_outlive_is_finished(deployed, tmp_pa
     ):
         other.enter_context(lock.exclusive(deployed.serving / "deploy.lock"))
         threading.Thread(target=end_prefect, args=(url, client, other.pop_all())).start()
-        watch(deployed, 0, told.append, lambda seconds: True)
+        watch(deployed, Settings(watch_seconds=0), lines.append, lambda seconds: True)
     assert history(deployed)[-1].to_version == 2
-    assert [line for line in told if line.startswith("WARNING")] == told and "without Prefect" in told[0]
+    assert [line for line in lines if line.startswith("WARNING")] == lines and "without Prefect" in lines[0]
     assert "WARNING: the run in Prefect has no artifact" in capsys.readouterr().out
 
 
@@ -254,7 +255,7 @@ def test_a_version_that_is_not_tried_again_is_said_once_and_starts_no_run(deploy
 
     versions.promote(deployed, 2)
     write_failures(deployed, {"champion": Failure(2, "it lies")})
-    told: list[str] = []
+    lines: list[str] = []
     looks = iter(range(3))
-    watch(deployed, 0, told.append, lambda seconds: next(looks) == 2)
-    assert len(told) == 1 and "version 2, which failed and is not tried again: it lies" in told[0]
+    watch(deployed, Settings(watch_seconds=0), lines.append, lambda seconds: next(looks) == 2)
+    assert len(lines) == 1 and "version 2, which failed and is not tried again: it lies" in lines[0]

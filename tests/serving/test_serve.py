@@ -26,7 +26,7 @@ serve(Workspace(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))
 
 STARTS_A_SERVER = """
 import subprocess, sys
-from pipelines.serve import ending_with_us
+from pipelines.workspace.processes import ending_with_us
 server = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"]
 process = subprocess.Popen(ending_with_us(server), start_new_session=True)
 print(process.pid, flush=True)
@@ -48,8 +48,8 @@ def folder(workspace: Workspace, version: int) -> Path:
 @contextlib.contextmanager
 def serving(workspace: Workspace, port: int) -> Iterator["subprocess.Popen[str]"]:
     """`photoproof serve` as a process, which ends with the block."""
-    words = [sys.executable, "-c", SERVES, str(workspace.root), str(port), str(free_port())]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = [sys.executable, "-c", SERVES, str(workspace.root), str(port), str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield process
         finally:
@@ -62,13 +62,13 @@ def lines(process: "subprocess.Popen[str]", count: int) -> list[str]:
     return [process.stdout.readline().rstrip() for _ in range(count)]
 
 
-def test_stable_is_served_as_deploy_moves_it_and_what_does_not_load_is_told(tmp_path: Path, toy_model: Path) -> None:
+def test_stable_is_served_as_deploy_moves_it_and_what_does_not_load_is_named(tmp_path: Path, toy_model: Path) -> None:
     workspace, port = Workspace(tmp_path), free_port()
     deploy(workspace, 1, 2, 3, 4, stable=1, canary=3)
     loads_for_ever(shutil.copytree(toy_model, folder(workspace, 1)))
     folder(workspace, 2).symlink_to(toy_model)
     folder(workspace, 3).mkdir()
-    (folder(workspace, 3) / "saved_model.pb").write_bytes(b"no model")
+    (folder(workspace, 3) / "saved_model.pb").write_bytes(b"not a model")
     workspace.logs.mkdir()
     log = workspace.logs / f"model_server-{port}.log"
     log.write_text("why the last one crashed")
@@ -86,7 +86,7 @@ def test_stable_is_served_as_deploy_moves_it_and_what_does_not_load_is_told(tmp_
     assert process.returncode == 0
 
 
-def test_a_stable_that_is_missing_is_told_and_canary_is_served_without_a_note_too(
+def test_a_stable_that_is_missing_is_named_and_canary_is_served_without_a_note_too(
     tmp_path: Path, toy_model: Path
 ) -> None:
     workspace, port = Workspace(tmp_path), free_port()
@@ -110,9 +110,9 @@ def test_a_stable_that_is_missing_is_told_and_canary_is_served_without_a_note_to
 def test_where_nothing_loads_it_fails_at_once_and_says_why(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     deploy(workspace, 1, 2, stable=1, canary=2)
-    why = "; ".join(f"version {v} does not load: its folder {folder(workspace, v)} is missing" for v in (1, 2))
-    said = re.escape(f"{why}; `photoproof deploy` fetches")
-    with pytest.raises(ServerFailed, match=said), running_server(workspace, strict=False):
+    reasons = "; ".join(f"version {v} does not load: its folder {folder(workspace, v)} is missing" for v in (1, 2))
+    message = re.escape(f"{reasons}; `photoproof deploy` fetches")
+    with pytest.raises(ServerFailed, match=message), running_server(workspace, strict=False):
         pass
 
 
@@ -132,7 +132,7 @@ def loads_for_ever(model: Path) -> None:
 
 def available(verifier: Verifier) -> set[int]:
     try:
-        return {one.version for one in verifier.status().versions if one.state == "AVAILABLE"}
+        return {state.version for state in verifier.status().versions if state.state == "AVAILABLE"}
     except PhotoproofError:
         return set()
 
@@ -141,8 +141,8 @@ def available(verifier: Verifier) -> set[int]:
 def test_the_model_server_of_a_serve_that_is_killed_ends_too():
     with subprocess.Popen([sys.executable, "-c", STARTS_A_SERVER], stdout=subprocess.PIPE, text=True) as serve:
         assert serve.stdout
-        told, server = int(serve.stdout.readline()), int(serve.stdout.readline())
-        assert told == server
+        process_id, server = int(serve.stdout.readline()), int(serve.stdout.readline())
+        assert process_id == server
         serve.kill()
     until(lambda: not runs(server))
 

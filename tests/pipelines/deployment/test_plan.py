@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.deployment.models_config import Served, config_text, read_config, write_config
-from pipelines.deployment.plan import KEEP, LABELS, Actual, Await, Configure, Confirm, Fetch, Remove, Settle, plan
+from pipelines.deployment.plan import (
+    KEEP,
+    LABELS,
+    Actual,
+    Configure,
+    Confirm,
+    Fetch,
+    Remove,
+    WaitDropped,
+    WaitLoaded,
+    plan,
+)
 
 VERSIONS = st.integers(1, 9)
 DESIRED = st.dictionaries(st.sampled_from(["champion", "challenger", "fans"]), VERSIONS)
@@ -38,10 +49,10 @@ def carried_out(actual: Actual, steps) -> list[Actual]:
             case Configure(served):
                 config = served
                 available = None if available is None else available | (served.versions & folders)
-            case Await(waited):
+            case WaitLoaded(waited):
                 available = (available or frozenset()) | waited
-            case Settle(gone):
-                available = None if available is None else available - gone
+            case WaitDropped(dropped):
+                available = None if available is None else available - dropped
             case Remove(version):
                 folders = folders - {version}
         states.append(Actual(config, folders, available))
@@ -101,18 +112,20 @@ def test_with_a_running_server_labels_move_to_what_is_available_and_are_confirme
     if actual.available is None:
         return
     steps = plan(desired, actual).steps
-    labels, versions, awaited = dict((actual.config or Served()).labels), frozenset(), set(actual.available)
+    labels, loaded = dict((actual.config or Served()).labels), set(actual.available)
     confirmed = True
     versions = (actual.config or Served()).versions
     for step in steps:
         match step:
-            case Await(waited):
-                awaited |= waited
+            case WaitLoaded(waited):
+                loaded |= waited
             case Confirm():
                 confirmed = True
             case Configure(served):
                 if served.labels != labels:
-                    assert {at for label, at in served.labels.items() if labels.get(label) != at} <= awaited
+                    assert {
+                        version for label, version in served.labels.items() if labels.get(label) != version
+                    } <= loaded
                     confirmed = False
                 if versions - served.versions:
                     assert confirmed
@@ -178,11 +191,11 @@ def test_a_sick_canary_does_not_hold_up_the_way_back_of_stable():
 
 def test_where_no_label_moves_a_version_that_does_not_answer_is_waited_for():
     actual = Actual(Served(frozenset({2, 3}), {"stable": 2, "canary": 3}), frozenset({2, 3}), frozenset({2}))
-    assert plan({"champion": 2, "challenger": 3}, actual).steps == [Await(frozenset({2, 3}))]
+    assert plan({"champion": 2, "challenger": 3}, actual).steps == [WaitLoaded(frozenset({2, 3}))]
 
 
 def test_a_file_that_the_server_refused_is_written_again_as_it_takes_it():
-    actual = Actual(Served(frozenset({2}), {"stable": 2}), frozenset({1, 2}), frozenset({1}), asked=frozenset({1}))
+    actual = Actual(Served(frozenset({2}), {"stable": 2}), frozenset({1, 2}), frozenset({1}), known=frozenset({1}))
     first = plan({"champion": 2}, actual)
     assert [str(step) for step in first.steps] == [
         "write models.config: what the server has, as it refused the last one"
@@ -195,8 +208,8 @@ def test_a_file_that_the_server_refused_is_written_again_as_it_takes_it():
 
 def test_a_server_that_still_loads_has_refused_nothing():
     config = Served(frozenset({2, 3}), {"stable": 2, "canary": 3})
-    actual = Actual(config, frozenset({2, 3}), frozenset({3}), asked=frozenset({2, 3}))
-    assert plan({"champion": 2, "challenger": 3}, actual).steps == [Await(frozenset({2, 3}))]
+    actual = Actual(config, frozenset({2, 3}), frozenset({3}), known=frozenset({2, 3}))
+    assert plan({"champion": 2, "challenger": 3}, actual).steps == [WaitLoaded(frozenset({2, 3}))]
 
 
 def test_after_two_bad_versions_the_good_one_stays_at_hand_when_the_next_is_promoted():

@@ -8,6 +8,9 @@ import pytest
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.proving import NotProven, check, golden_pair, prove
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
+
+LATENCY_MS = Settings().latency_ms
 
 
 @pytest.fixture
@@ -40,19 +43,18 @@ def spoil_golden(folder, **changes):
 
 
 def test_what_evaluation_measured_is_what_the_server_answers(served, model):
-    check(served, model)
+    check(served, model, LATENCY_MS)
 
 
 def test_a_golden_score_that_is_not_reproduced_is_named(served, model):
     spoil_golden(model, distance=0.5)
     with pytest.raises(NotProven, match=r"golden pair \d+ of \d+: distance [\d.]+, evaluation measured 0.500000"):
-        check(served, model)
+        check(served, model, LATENCY_MS)
 
 
-def test_a_verdict_that_takes_too_long_is_refused(served, model, monkeypatch):
-    monkeypatch.setenv("PHOTOPROOF_LATENCY_MS", "0.001")
+def test_a_verdict_that_takes_too_long_is_refused(served, model):
     with pytest.raises(NotProven, match=r"takes \d+ ms in the median, more than 0.001 \(PHOTOPROOF_LATENCY_MS\)"):
-        check(served, model)
+        check(served, model, latency_ms=0.001)
 
 
 def test_a_golden_pair_that_the_client_would_call_a_copy_proves_nothing(model):
@@ -68,7 +70,7 @@ def test_a_version_that_does_not_load_fails_alone_and_its_folder_and_log_stay(mo
     variables.write_bytes(variables.read_bytes()[:100])
     workspace = Workspace(tmp_path / "workspace")
     with pytest.raises(NotProven, match="version 7 fails in a model server of its own"):
-        prove(workspace, model, 7)
+        prove(workspace, model, 7, LATENCY_MS)
     assert sorted(path.name for path in model.parent.iterdir()) == ["saved_model"]
     assert (workspace.logs / "prove-7.log").is_file()
 
@@ -77,4 +79,4 @@ def test_a_version_that_does_not_load_fails_alone_and_its_folder_and_log_stay(mo
 def test_a_version_that_takes_broken_pictures_for_decoded_ones_is_refused(exported, tmp_path):
     model = shutil.copytree(exported("m-one"), tmp_path / "fetched" / "saved_model")
     with pytest.raises(NotProven, match="takes broken pictures for decoded ones"):
-        prove(Workspace(tmp_path / "workspace"), model, 1)
+        prove(Workspace(tmp_path / "workspace"), model, 1, LATENCY_MS)

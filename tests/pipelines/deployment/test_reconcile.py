@@ -11,13 +11,15 @@ import sqlalchemy as sa
 
 from pipelines.database import tables
 from pipelines.database.engine import connect
-from pipelines.deployment import history as deployments
+from pipelines.deployment.history import history as read_changes
+from pipelines.deployment.history import parse_time, served_at
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
+from pipelines.deployment.observation import observe
 from pipelines.deployment.proving import NotProven
-from pipelines.deployment.reconcile import observe
-from pipelines.deployment.steps import DeployFailed, Versions, versions_on
+from pipelines.deployment.steps import DeployFailed, ServerVersions, versions_on
 from pipelines.registry import artifacts, connection, versions
+from pipelines.workspace.settings import Settings
 from training.saved_model import assets
 from training.stage.errors import BadInput
 
@@ -83,9 +85,9 @@ def test_a_deleted_alias_takes_nothing_out_of_service(promoted, quietly):
 
     quietly(promoted)
     mlflow.MlflowClient().delete_registered_model_alias(versions.MODEL, "champion")
-    said = []
-    assert quietly(promoted, say=said.append).labels == {"stable": 1}
-    assert said == [
+    lines = []
+    assert quietly(promoted, say=lines.append).labels == {"stable": 1}
+    assert lines == [
         "WARNING: the alias champion is gone from MLflow: version 1 serves on as stable; "
         "to change that, let champion name a version"
     ]
@@ -154,7 +156,7 @@ def lie(folder):
     path.write_text(json.dumps(golden))
 
 
-def refuse(workspace, folder, version):
+def refuse(workspace, folder, version, latency_ms):
     raise NotProven(f"version {version} fails")
 
 
@@ -176,9 +178,9 @@ def test_a_version_that_is_not_proven_takes_no_place_and_says_so_in_its_tags(fai
 
 
 def test_a_version_that_failed_is_not_tried_again_and_loudly_so(failed, quietly):
-    said = []
-    assert quietly(failed, say=said.append).labels == {"stable": 1}
-    assert said[0].startswith(
+    lines = []
+    assert quietly(failed, say=lines.append).labels == {"stable": 1}
+    assert lines[0].startswith(
         "WARNING: champion names version 2, which failed and is not tried again: version 2 fails;"
     )
 
@@ -203,7 +205,7 @@ def test_a_dry_run_forgets_no_failure(failed, quietly):
 
 
 def test_the_challenger_is_served_though_the_champions_version_failed(promoted, register, quietly):
-    def refuse_1(workspace, folder, version):
+    def refuse_1(workspace, folder, version, latency_ms):
         if version == 1:
             raise NotProven("version 1 fails")
 
@@ -214,7 +216,7 @@ def test_the_challenger_is_served_though_the_champions_version_failed(promoted, 
 
 
 def test_mlflow_breaking_off_says_nothing_about_a_version(promoted, quietly):
-    def break_off(workspace, folder, version):
+    def break_off(workspace, folder, version, latency_ms):
         raise connection.RegistryUnreachable("MLflow broke off")
 
     with pytest.raises(connection.RegistryUnreachable):
@@ -227,11 +229,11 @@ def test_a_full_disk_is_one_line_and_leaves_what_serves(promoted, quietly, monke
     versions.promote(promoted, 2)
     fetch = artifacts.download
 
-    def fetch_under_a_quota(*asked):
+    def fetch_under_a_quota(*arguments):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
         try:
-            return fetch(*asked)
+            return fetch(*arguments)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -247,11 +249,11 @@ def test_the_history_says_what_served_when(promoted, quietly):
     quietly(promoted)
     versions.promote(promoted, 2)
     quietly(promoted)
-    first, second = deployments.history(promoted)
-    assert [one.to_version for one in (first, second)] == [1, 2]
-    assert deployments.served_at(deployments.history(promoted, second.at))["stable"].to_version == 2
-    before = deployments.history(promoted, second.at - timedelta(microseconds=1))
-    assert deployments.served_at(before)["stable"].to_version == 1
+    first, second = read_changes(promoted)
+    assert [change.to_version for change in (first, second)] == [1, 2]
+    assert served_at(read_changes(promoted, second.at))["stable"].to_version == 2
+    before = read_changes(promoted, second.at - timedelta(microseconds=1))
+    assert served_at(before)["stable"].to_version == 1
 
 
 def test_what_a_deploy_that_ended_early_did_not_write_down_is_written_by_the_next(promoted, quietly):
@@ -265,11 +267,11 @@ def test_what_a_deploy_that_ended_early_did_not_write_down_is_written_by_the_nex
     with pytest.raises(Killed):
         quietly(promoted, say=killed)
     assert labels(promoted) == {"stable": 1}
-    assert deployments.history(promoted) == []
+    assert read_changes(promoted) == []
     versions.promote(promoted, 2)
     quietly(promoted)
     assert history(promoted) == [("champion", None, 1, "deployed"), ("champion", 1, 2, "deployed")]
-    assert "not written down before" in deployments.history(promoted)[0].reason
+    assert "not written down before" in read_changes(promoted)[0].reason
 
 
 def test_a_removal_that_was_cut_off_leaves_no_half_a_version(promoted, quietly):
@@ -282,7 +284,7 @@ def test_a_removal_that_was_cut_off_leaves_no_half_a_version(promoted, quietly):
     assert [path.name for path in folders.iterdir()] == ["1"]
 
 
-def test_a_folder_that_can_not_be_removed_is_told_and_is_no_fault_of_the_new_version(promoted, quietly, register):
+def test_a_folder_that_can_not_be_removed_is_named_and_is_no_fault_of_the_new_version(promoted, quietly, register):
     for version in range(1, 5):
         if version > 2:
             register(f"m-{version}")
@@ -290,34 +292,34 @@ def test_a_folder_that_can_not_be_removed_is_told_and_is_no_fault_of_the_new_ver
         if version == 4:
             (promoted.serving / ".remove-1").mkdir()
             (promoted.serving / ".remove-1" / "held").touch()
-            said: list[str] = []
+            lines: list[str] = []
 
-            def told(line: str, said: list[str] = said) -> None:
-                said.append(line)
+            def say(line: str, lines: list[str] = lines) -> None:
+                lines.append(line)
                 if "stable is version 4" in line:  # what is in the way appears while deploy runs
                     (promoted.serving / ".remove-1").mkdir()
                     (promoted.serving / ".remove-1" / "held").touch()
 
-            quietly(promoted, say=told)
-            assert any(line.startswith("WARNING: could not remove") for line in said)
+            quietly(promoted, say=say)
+            assert any(line.startswith("WARNING: could not remove") for line in lines)
         else:
             quietly(promoted)
     assert versions.tags_of(promoted, 4)["deployment"].startswith("deployed as stable")
 
 
-def test_a_server_that_is_too_busy_to_say_is_not_taken_for_none(workspace):
+def test_a_server_that_is_too_busy_to_answer_counts_as_running(workspace):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        assert versions_on(f"http://127.0.0.1:{silent.getsockname()[1]}") == Versions()
+        assert versions_on(f"http://127.0.0.1:{silent.getsockname()[1]}") == ServerVersions()
     assert versions_on("grpc://127.0.0.1:9") is None
 
 
 def test_of_servers_in_a_list_none_may_lag_once_one_answers(monkeypatch, promoted):
     monkeypatch.setenv("PHOTOPROOF_SERVERS", "grpc://localhost:1, grpc://localhost:2")
-    assert observe(promoted)[0].available is None
+    assert observe(promoted, Settings()).actual.available is None
 
 
-def test_a_time_that_is_none_is_one_line():
-    with pytest.raises(BadInput, match="write 2026-11-24"):
-        deployments.moment("yesterday")
+def test_what_is_not_a_time_is_refused_in_one_line():
+    with pytest.raises(BadInput, match="is not a time: write 2026-11-24"):
+        parse_time("yesterday")

@@ -9,7 +9,7 @@ import pytest
 from photoproof import Verdict
 from photoproof.verdict import Outcome
 from pipelines.deployment.addresses import known_servers, server_to_ask
-from pipelines.deployment.shadow import Asked, Shadow, claims, shadow, write_report
+from pipelines.deployment.shadow import ComparedClaim, Shadow, draw_claims, shadow, write_report
 from pipelines.registry import versions
 from pipelines.workspace.settings import Settings
 
@@ -21,51 +21,51 @@ def verdict(outcome: Outcome, probability: float, model_id: str) -> Verdict:
 
 
 @pytest.fixture
-def found(tmp_path) -> Shadow:
-    same = Asked("a", "p", verdict("match", 0.95, "m-one"), verdict("match", 0.96, "m-two"), ("", ""))
-    near = Asked("b", "p", verdict("match", 0.91, "m-one"), verdict("review", 0.89, "m-two"), ("", ""))
-    far = Asked("c", "p", verdict("match", 0.99, "m-one"), verdict("mismatch", 0.01, "m-two"), ("", ""))
+def result(tmp_path) -> Shadow:
+    same = ComparedClaim("a", "p", verdict("match", 0.95, "m-one"), verdict("match", 0.96, "m-two"), ("", ""))
+    near = ComparedClaim("b", "p", verdict("match", 0.91, "m-one"), verdict("review", 0.89, "m-two"), ("", ""))
+    far = ComparedClaim("c", "p", verdict("match", 0.99, "m-one"), verdict("mismatch", 0.01, "m-two"), ("", ""))
     return Shadow((same, near, far), tmp_path / "shadow" / "index.html")
 
 
 def test_a_sample_of_the_days_claims_is_asked_and_always_the_same(workspace, put_claims):
     put_claims(workspace, 6)
-    chosen = [one.photo_id for one in claims(workspace, 3, hours=24)]
+    chosen = [claim.photo_id for claim in draw_claims(workspace, 3, hours=24)]
     assert len(set(chosen)) == 3
-    assert chosen == [one.photo_id for one in claims(workspace, 3, hours=24)]
+    assert chosen == [claim.photo_id for claim in draw_claims(workspace, 3, hours=24)]
 
 
 def test_older_claims_are_not_asked(workspace, put_claims):
     put_claims(workspace, 2, datetime.now(UTC) - timedelta(hours=30))
-    assert claims(workspace, 10, hours=24) == []
+    assert draw_claims(workspace, 10, hours=24) == []
 
 
-def test_the_report_shows_those_that_differ_the_largest_change_first(found):
-    write_report(found)
-    page = found.report.read_text()
+def test_the_report_shows_those_that_differ_the_largest_change_first(result):
+    write_report(result)
+    page = result.report.read_text()
     assert "3 claims, 2 with other verdicts. stable is model m-one, canary is model m-two." in page
     assert page.index("photo c") < page.index("photo b")
     assert "photo a" not in page
 
 
-def test_every_claim_is_in_the_json(found):
-    write_report(found)
-    kept = json.loads((found.report.parent / "shadow.json").read_text())
-    assert [one["differs"] for one in kept["claims"]] == [False, True, True]
+def test_every_claim_is_in_the_json(result):
+    write_report(result)
+    kept = json.loads((result.report.parent / "shadow.json").read_text())
+    assert [claim["differs"] for claim in kept["claims"]] == [False, True, True]
     assert kept["claims"][1]["canary"]["outcome"] == "review"
 
 
-def test_a_picture_without_a_verdict_differs_from_one_with(found):
-    asked = dataclasses.replace(found.asked[0], canary="photo: the model can't decode it")
-    assert asked.differs
+def test_a_picture_without_a_verdict_differs_from_one_with(result):
+    claim = dataclasses.replace(result.claims[0], canary="photo: the model can't decode it")
+    assert claim.differs
 
 
 def test_of_listed_servers_the_first_is_asked_unless_one_is_named(workspace, monkeypatch, ask_served):
     monkeypatch.setenv("PHOTOPROOF_SERVERS", "grpc://a.example:8500, grpc://b.example:8500")
-    assert server_to_ask(workspace) == "grpc://a.example:8500"
+    assert server_to_ask(workspace, Settings()) == "grpc://a.example:8500"
     monkeypatch.setenv("PHOTOPROOF_SERVER", "grpc://balancer.example:8500")
-    assert server_to_ask(workspace) == "grpc://balancer.example:8500"
-    assert known_servers(workspace) == ["grpc://a.example:8500", "grpc://b.example:8500"]
+    assert server_to_ask(workspace, Settings()) == "grpc://balancer.example:8500"
+    assert known_servers(workspace, Settings()) == ["grpc://a.example:8500", "grpc://b.example:8500"]
 
 
 @pytest.mark.slow
@@ -75,7 +75,6 @@ def test_both_labels_of_a_real_server_are_asked(fleet, quietly, put_claims, monk
     quietly(workspace)
     put_claims(workspace, 3)
     monkeypatch.setenv("PHOTOPROOF_SERVER", server.grpc)
-    assert Settings().server == server.grpc
-    found = shadow(workspace, sample=2)
-    assert len(found.asked) == 2 and not found.differing
-    assert str(found).startswith("2 claims, 0 with other verdicts (stable is model m-one, canary is model m-two)")
+    result = shadow(workspace, Settings(), sample=2)
+    assert len(result.claims) == 2 and not result.differing
+    assert str(result).startswith("2 claims, 0 with other verdicts (stable is model m-one, canary is model m-two)")

@@ -18,11 +18,13 @@ from pipelines.deployment.addresses import known_servers
 from pipelines.deployment.history import history
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import Served, read_config, write_config
+from pipelines.deployment.observation import observe, plan_deployment
 from pipelines.deployment.proving import NotProven, golden_pair
-from pipelines.deployment.reconcile import deploy, look
+from pipelines.deployment.reconcile import deploy
 from pipelines.deployment.steps import DeployFailed
 from pipelines.registry import artifacts, connection
 from pipelines.registry import versions as registry
+from pipelines.workspace.settings import Settings
 from training.saved_model import assets
 
 pytestmark = pytest.mark.slow
@@ -34,15 +36,15 @@ def callers(fleet, ask_served, quietly) -> Iterator[Callers]:
     workspace, server, _ = fleet
     golden = golden_pair(workspace.serving / "product-encoder" / "1")
     assert golden
-    found = Callers(server.grpc, [(golden.original, golden.photo)])
+    calling = Callers(server.grpc, [(golden.original, golden.photo)])
     try:
-        yield found
+        yield calling
         registry.promote(workspace, 1)
         quietly(workspace)
     finally:
-        found.end()
-    assert found.failed == []
-    assert found.calls
+        calling.end()
+    assert calling.failed == []
+    assert calling.calls
 
 
 def labels(workspace) -> dict[str, int]:
@@ -77,7 +79,7 @@ def test_killed_between_any_two_steps_it_ends_in_what_the_aliases_say(fleet, cal
 
     for turn in itertools.count(1):
         registry.promote(workspace, 2 if labels(workspace)["stable"] == 1 else 1)
-        steps = len(look(workspace).plan.steps)
+        steps = len(plan_deployment(workspace, observe(workspace, Settings())).steps)
         if turn > steps:
             break
         left = iter(range(turn - 1))
@@ -106,7 +108,7 @@ def restarts_as(workspace, versions: frozenset[int], stable: int) -> None:
     assert golden
     with running_server(workspace) as second, Verifier(second.grpc) as verifier:
         states = verifier.status().versions
-        assert {one.version for one in states if one.state == "AVAILABLE"} == versions
+        assert {state.version for state in states if state.state == "AVAILABLE"} == versions
         assert verifier.verify(golden.original, golden.photo).model_version == stable
 
 
@@ -146,8 +148,8 @@ def test_a_file_that_left_the_server_behind_is_mended_and_fails_no_call(fleet, c
     registry.promote(workspace, 1)
     quietly(workspace)  # both folders are there, and version 1 serves
     # what deploy writes where no server seems to run
-    left = Served(frozenset({2}), {"stable": 2})
-    write_config(workspace.serving / "models.config", left, workspace.serving / "product-encoder")
+    refused = Served(frozenset({2}), {"stable": 2})
+    write_config(workspace.serving / "models.config", refused, workspace.serving / "product-encoder")
     until(lambda: b"not currently available" in server.log.read_bytes(), 20)
     registry.promote(workspace, 2)
     assert quietly(workspace).servers == [server.grpc]
@@ -208,8 +210,8 @@ def bomb(folder):
 
         def _initialize(self):
             with tf.control_dependencies([tf.raw_ops.Abort(error_msg="this model ends its server")]):
-                one = tf.constant([1], tf.int64)
-                tf.raw_ops.LookupTableImportV2(table_handle=self.resource_handle, keys=one, values=one)
+                key = tf.constant([1], tf.int64)
+                tf.raw_ops.LookupTableImportV2(table_handle=self.resource_handle, keys=key, values=key)
 
     class Model(tf.Module):
         def __init__(self):
@@ -251,7 +253,7 @@ def without_verify(folder):
     ("model_id", "spoil", "words"),
     [
         ("m-five", bomb, ["the local model server", "ended by SIGABRT"]),
-        ("m-five-b", without_verify, ["it is no Photoproof model", "verify"]),
+        ("m-five-b", without_verify, ["it is not a Photoproof model", "verify"]),
     ],
 )
 def test_a_version_that_fails_its_proof_never_meets_the_real_server(fleet, callers, model_id, spoil, words):
@@ -259,11 +261,11 @@ def test_a_version_that_fails_its_proof_never_meets_the_real_server(fleet, calle
     registered = register(model_id)
     replace_in_mlflow(workspace, registered, spoil)
     registry.promote(workspace, registered.version)
-    with pytest.raises(NotProven) as told:
-        deploy(workspace, say=lambda line: None)
+    with pytest.raises(NotProven) as raised:
+        deploy(workspace, Settings(), say=lambda line: None)
     begin = f"version {registered.version} fails in a model server of its own: {words[0]}"
-    assert str(told.value).startswith(begin) and words[1] in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(begin) and words[1] in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert registry.tags_of(workspace, registered.version)["deployment"].startswith(f"failed: {begin}")
     assert not (workspace.serving / "product-encoder" / str(registered.version)).exists()
     assert server.process.poll() is None
@@ -294,16 +296,16 @@ def test_the_champions_version_deleted_or_the_whole_registry_empty_takes_nothing
     version = register("m-seven").version
     registry.promote(workspace, version)
     quietly(workspace)
-    said: list[str] = []
+    lines: list[str] = []
     with monkeypatch.context() as empty:
         shutil.copyfile(empty_store, tmp_path / "empty.db")
         empty.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'empty.db'}")
-        assert quietly(workspace, say=said.append).labels == {"stable": version}
-    assert len(said) == 1 and f"version {version} serves on as stable" in said.pop()
+        assert quietly(workspace, say=lines.append).labels == {"stable": version}
+    assert len(lines) == 1 and f"version {version} serves on as stable" in lines.pop()
     with connection.client_of(workspace) as client:
         client.delete_model_version(registry.MODEL, str(version))
-    assert quietly(workspace, say=said.append).labels == {"stable": version}
-    assert len(said) == 1 and f"version {version} serves on as stable" in said[0]
+    assert quietly(workspace, say=lines.append).labels == {"stable": version}
+    assert len(lines) == 1 and f"version {version} serves on as stable" in lines[0]
     until(lambda: callers.models[-1] == "m-seven")
 
 
@@ -317,9 +319,9 @@ def test_mlflow_down_and_an_alias_deleted_take_nothing_out_of_service(fleet, cal
     quietly(workspace)
     client = mlflow.MlflowClient()
     client.delete_registered_model_alias(registry.MODEL, "champion")
-    said = []
-    assert quietly(workspace, say=said.append).labels == {"stable": 2}
-    assert len(said) == 1 and "serves on" in said[0]
+    lines = []
+    assert quietly(workspace, say=lines.append).labels == {"stable": 2}
+    assert len(lines) == 1 and "serves on" in lines[0]
 
 
 def test_a_server_in_the_list_that_lags_is_named_and_no_label_moves(fleet, callers, quietly, monkeypatch):
@@ -339,17 +341,17 @@ def test_serve_says_which_server_and_where_and_stops_on_sigterm_with_its_child(
     register("m-one")
     registry.promote(workspace, 1)
     quietly(workspace)
-    words = [
+    command = [
         sys.executable,
         "-c",
         "from pipelines.workspace.places import Workspace; from pipelines.deployment.model_server import serve; ",
     ]
-    words[2] += "from pipelines.orchestration.prefect_server import free_port as f; serve(Workspace.here(), f(), f())"
-    process = subprocess.Popen(words, cwd=workspace.root, stdout=subprocess.PIPE, text=True)
+    command[2] += "from pipelines.workspace.ports import free_port as f; serve(Workspace.here(), f(), f())"
+    process = subprocess.Popen(command, cwd=workspace.root, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     line = process.stdout.readline()
     assert "model server" in line and "grpc://localhost:" in line and "stable is version 1" in line
-    (address,) = known_servers(workspace)
+    (address,) = known_servers(workspace, Settings())
     assert address in line
     process.terminate()
     assert process.wait(40) == 0
