@@ -51,6 +51,16 @@ def connect(url: str) -> Engine:
 
 
 @contextlib.contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    """The database at a SQLAlchemy URL, as `connect` opens it, disposed of after the block."""
+    engine = connect(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Write: all of the block or nothing. SQLite takes its write lock at once, so a block never fails half-way.
 
