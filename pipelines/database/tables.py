@@ -144,10 +144,10 @@ embeddings = sa.Table(
     sa.Column("vector", sa.LargeBinary),  # float32 [D], little-endian
     sa.Column("width", sa.Integer),
     sa.Column("height", sa.Integer),
-    sa.Column("glance", sa.LargeBinary),  # uint8 [32, 32, 3]: finds a photo that is a copy of it
-    sa.Column("trouble", sa.Text),  # why there is no vector
+    sa.Column("thumbnail", sa.LargeBinary),  # uint8 [32, 32, 3]: finds a photo that is a copy of it
+    sa.Column("error", sa.Text),  # why there is no vector
     _written("at"),
-    sa.CheckConstraint("(vector IS NULL) = (trouble IS NOT NULL)", name="a_vector_or_why_not"),
+    sa.CheckConstraint("(vector IS NULL) = (error IS NOT NULL)", name="a_vector_or_why_not"),
 )
 
 audits = sa.Table(

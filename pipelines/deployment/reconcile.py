@@ -290,7 +290,7 @@ def _remove_what_failed(workspace: Workspace, failures: Iterable[Failure]) -> No
 
 
 def _refuse_other_models(
-    workspace: Workspace, registered: Sequence[registry.Version], wanted: set[int], actual: Actual
+    workspace: Workspace, registered: Sequence[registry.ModelVersion], wanted: set[int], actual: Actual
 ) -> None:
     """A folder of another model under a wanted version's number: the registry was started anew."""
     there = {one.version: one.tags.get("model_id") for one in registered}
