@@ -25,7 +25,8 @@ from benchmarks.timing import Measurement
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import config_of, read_config
 from pipelines.deployment.reconcile import deploy
-from pipelines.registry import register, versions
+from pipelines.registry import versions
+from pipelines.registry.register import register_model
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
 from pipelines.workspace.processes import ending_with_us
@@ -144,7 +145,7 @@ def _register(workspace: Workspace, model: Path, pairs: Pairs) -> int:
         trained.parent.mkdir(parents=True)
         with tracking.run(workspace.root, resume=False) as run_id:
             trained.write_text(json.dumps({"run_id": run_id}))
-    return register.register(workspace).version
+    return register_model(workspace).version
 
 
 @contextlib.contextmanager

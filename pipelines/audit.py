@@ -1,4 +1,4 @@
-"""The audit flow: every claim is verified by the model that serves, and a report says what was found.
+"""The audit flow: every claim is verified by the model that serves, and a report shows the outcomes.
 
     claims without a verdict --verify--> verdicts, audits --report--> reports/audit/index.html, a queue for people
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.logging import get_run_logger
 
-from pipelines.auditing import report as audit_report
 from pipelines.auditing.claims import Audited, audit_claims
-from pipelines.database.engine import connect
+from pipelines.auditing.report import make_report
+from pipelines.database.engine import opened
 from pipelines.deployment.addresses import server_to_ask
+from pipelines.orchestration.run_log import say as log_line
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """What an audit came to."""
 
     outcomes: dict[str, int]
@@ -36,7 +36,7 @@ class Audit:
 
 
 @flow(name="audit")
-def audit(root: Path, label: str = "stable") -> Audit:
+def audit(root: Path, label: str = "stable") -> AuditResult:
     """Verify every claim that has no verdict of the model that serves, and report.
 
     Args:
@@ -46,34 +46,33 @@ def audit(root: Path, label: str = "stable") -> Audit:
     Raises ServerUnavailable, ModelNotFound, WorkspaceBusy, BadInput: each with one line for a person.
     """
     workspace = Workspace(root)
-    return report(workspace, verify_claims(workspace, label))
+    return write_report(workspace, verify_claims(workspace, label))
 
 
 @task
 def verify_claims(workspace: Workspace, label: str) -> Audited:
     """Ask the model server about every claim that is not done."""
     share = read_application_params(workspace.params).audit.sample_share
-    engine = connect(workspace.database_url)
-    try:
-        found = audit_claims(engine, server_to_ask(workspace, Settings()), label, sample_share=share)
-    finally:
-        engine.dispose()
-    _say(str(found))
-    return found
+    with opened(workspace.database_url) as engine:
+        audited = audit_claims(engine, server_to_ask(workspace, Settings()), label, sample_share=share)
+    _log(str(audited))
+    return audited
 
 
 @task
-def report(workspace: Workspace, audited: Audited) -> Audit:
+def write_report(workspace: Workspace, audited: Audited) -> AuditResult:
     """Write the report and leave it where people look."""
-    found, page = audit_report.make_report(workspace)
-    for line in str(found).splitlines():
-        _say(line)
-    _say(f"report: {page}")
-    text = "\n".join(["# Audit", "", *(f"- {line}" for line in str(found).splitlines()), "", f"The report: `{page}`"])
+    findings, page = make_report(workspace)
+    lines = str(findings).splitlines()
+    for line in lines:
+        _log(line)
+    _log(f"report: {page}")
+    text = "\n".join(["# Audit", "", *(f"- {line}" for line in lines), "", f"The report: `{page}`"])
     create_markdown_artifact(text, key="audit", description=f"Model {audited.model_id}")
-    return Audit(audited.outcomes, audited.model_id, found.counts, found.waiting, tuple(found.warnings), str(page))
+    return AuditResult(
+        audited.outcomes, audited.model_id, findings.counts, findings.waiting, tuple(findings.warnings), str(page)
+    )
 
 
-def _say(line: str) -> None:
-    print(f"audit: {line}", flush=True)
-    get_run_logger().info(line)
+def _log(line: str) -> None:
+    log_line(f"audit: {line}")

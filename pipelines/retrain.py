@@ -14,15 +14,15 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from pipelines.candidate import decide as candidate_decide
-from pipelines.candidate import decision as candidate_decision
-from pipelines.candidate.report import beside_champion
+from pipelines.candidate.decide import decide_on_version, find_kept_decision
+from pipelines.candidate.decision import CandidateDecision
+from pipelines.candidate.report import tabulate_against_champion
 from pipelines.data import history, ingest, quarantine_page, versioning
 from pipelines.database.engine import connect
 from pipelines.orchestration.run_log import say
 from pipelines.registry import connection, data_docs, drift_reference, versions
-from pipelines.registry import register as registration
 from pipelines.registry.pages import run_link
+from pipelines.registry.register import register_model
 from pipelines.stages import stage_process
 from pipelines.stages.cancelling import _cancelled, finish_cancelled
 from pipelines.workspace import lock
@@ -105,7 +105,7 @@ def pull_data(workspace: Workspace) -> versioning.DataVersion:
 @task
 def take_reference(workspace: Workspace, data: versioning.DataVersion) -> None:
     """Have reference.json say how the champion's data are distributed, where the data is new."""
-    say(drift_reference.take_reference(workspace, data))
+    say(drift_reference.update_drift_reference(workspace, data))
 
 
 @task
@@ -155,7 +155,7 @@ def push_data(workspace: Workspace) -> None:
 @task(retries=1, retry_delay_seconds=2)
 def register(workspace: Workspace, docs: data_docs.Docs | None) -> versions.Registered:
     """Register the exported model, unless it is a version already; its run names the Data Docs of its data."""
-    registered = registration.register(workspace)
+    registered = register_model(workspace)
     if docs:
         data_docs.tag_training(workspace, registered.version, docs)
     if registered.new:
@@ -166,9 +166,9 @@ def register(workspace: Workspace, docs: data_docs.Docs | None) -> versions.Regi
 
 
 @task
-def decide(workspace: Workspace, registered: versions.Registered) -> candidate_decision.Decision:
+def decide(workspace: Workspace, registered: versions.Registered) -> CandidateDecision:
     """Decide whether the version may challenge the champion, unless that has been decided."""
-    decision = candidate_decide.known(workspace, registered) or candidate_decide.decide(workspace, registered)
+    decision = find_kept_decision(workspace, registered) or decide_on_version(workspace, registered)
     say(f"candidate: {decision}")
     return decision
 
@@ -180,7 +180,7 @@ def summarise(
     docs: data_docs.Docs | None,
     runs: list[stage_process.StageRun],
     registered: versions.Registered,
-    decision: candidate_decision.Decision,
+    decision: CandidateDecision,
 ) -> Retraining:
     """Leave the run's outcome where people look: as an artifact in Prefect, and as the flow's value."""
     lines = [*(run.line for run in runs), f"candidate: {decision}"]
@@ -191,7 +191,7 @@ def summarise(
                 "",
                 *(f"- {line}" for line in lines),
                 "",
-                *beside_champion(workspace, registered.version, decision.champion),
+                *tabulate_against_champion(workspace, registered.version, decision.champion),
                 "",
                 "## Look further",
                 "",

@@ -9,9 +9,9 @@ the original has changed since.
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from tqdm import tqdm
 
 from photoproof import PhotoproofError, ServerError, StaleEmbedding, Verifier
-from pipelines.auditing.judging import Claim, Judged, judge_or_error
+from pipelines.auditing.claim_outcome import Claim, ClaimOutcome, verify_claim_or_error
 from pipelines.auditing.originals import embed_originals, keep_embeddings, name_nearest, originals_by_sha256
 from pipelines.database.engine import insert, snapshot
 from pipelines.database.shared_queue import work_on_some
@@ -56,8 +56,8 @@ class Audited:
 
     def __str__(self) -> str:
         total = sum(self.outcomes.values())
-        said = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        return f"{total:,} claims audited under model {self.model_id}" + (f": {said}" if said else ", nothing new")
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        return f"{total:,} claims audited under model {self.model_id}" + (f": {counts}" if counts else ", nothing new")
 
 
 def audit_claims(
@@ -73,7 +73,7 @@ def audit_claims(
     outcomes: Counter[str] = Counter()
     moves = 0
     with (
-        _alone(engine),
+        _exclusive_on_sqlite(engine),
         Verifier(server, label=label, timeout=TIMEOUT_SECONDS) as verifier,
         ThreadPoolExecutor(CALLS, "audit") as pool,
     ):
@@ -81,19 +81,19 @@ def audit_claims(
             model_id = verifier.encode(_probe()).model_id
             try:
                 embed_originals(engine, verifier, model_id, pool, progress=progress)
-                done, left = _one_pass(engine, verifier, model_id, pool, sample_share, outcomes, progress)
+                done, unanswered = _one_pass(engine, verifier, model_id, pool, sample_share, outcomes, progress)
             except StaleEmbedding:  # the label has moved: all that is not done is asked of the model that serves now
                 moves += 1
                 if moves > MOVES:
                     raise
                 continue
             if not done:
-                outcomes["unanswered"] += left
+                outcomes["unanswered"] += unanswered
                 return Audited(dict(+outcomes), model_id, name_nearest(engine, model_id))
 
 
 def count_pending(engine: Engine, model_id: str) -> int:
-    """Claims that the model has not yet judged."""
+    """Claims without an outcome under the model that still holds."""
     with snapshot(engine) as connection:
         return connection.scalar(sa.select(sa.func.count()).select_from(_pending(model_id).subquery())) or 0
 
@@ -111,33 +111,22 @@ def _one_pass(
 
     Counts those done in `outcomes`.
     """
-    done, left, after = 0, 0, ""
+    done, unanswered, after = 0, 0, ""
     with tqdm(
         total=count_pending(engine, model_id), desc="audit", unit="photo", disable=None if progress else True
     ) as bar:
         while True:
-            failures: list[PhotoproofError] = []
-            kept: list[Judged] = []
-
-            def work(taken: "_Taken", failures: list[PhotoproofError] = failures) -> list[Judged]:
-                found = pool.map(lambda one: judge_or_error(verifier, model_id, one, sample_share), taken.claims)
-                answers = list(found)
-                failures += [one for one in answers if isinstance(one, PhotoproofError)]
-                return [one for one in answers if isinstance(one, Judged)]
-
-            def keep(connection: Connection, judged: list[Judged], kept: list[Judged] = kept) -> None:
-                kept += _keep(connection, model_id, judged)
-
-            taken, _ = work_on_some(engine, _taker(model_id, after), work, keep)
-            outcomes.update(one.outcome for one in kept)
-            done += len(kept)
-            left += len(failures) + taken.without_original
-            bar.update(len(kept))
-            for error in failures:
+            batch = _Batch(verifier, model_id, pool, sample_share, after)
+            taken, _ = work_on_some(engine, batch.take, batch.verify, batch.keep)
+            outcomes.update(outcome.name for outcome in batch.kept)
+            done += len(batch.kept)
+            unanswered += len(batch.errors) + taken.without_original
+            bar.update(len(batch.kept))
+            for error in batch.errors:
                 if not isinstance(error, ServerError):  # a refusal of one photo does not stop the others
                     raise error
             if taken.last is None:
-                return done, left
+                return done, unanswered
             after = taken.last
 
 
@@ -150,25 +139,35 @@ class _Taken:
     """The last photo_id that was looked at; None where none was left."""
 
 
-def _taker(model_id: str, after: str) -> Callable[[Connection], _Taken]:
-    def take(connection: Connection) -> _Taken:
-        asked = _pending(model_id).where(photos.c.photo_id > after).order_by(photos.c.photo_id).limit(BATCH)
-        locked = asked.with_for_update(of=photos, skip_locked=True, key_share=True)
-        found = connection.execute(locked).all()
-        size, few = 0, []
-        for row in found:
-            size += row.bytes
-            if few and size > BATCH_BYTES:
-                break
-            few.append(row.photo_id)
-        if not few:
+@dataclass(frozen=True)
+class _Batch:
+    """Claims that are taken, verified and kept together: the steps of `work_on_some`."""
+
+    verifier: Verifier
+    model_id: str
+    pool: Executor
+    sample_share: float
+    after: str
+    """The photo_id behind which the batch begins."""
+    kept: list[ClaimOutcome] = field(default_factory=list)
+    errors: list[PhotoproofError] = field(default_factory=list)
+    """Of the claims that got no answer."""
+
+    def take(self, connection: Connection) -> _Taken:
+        """Lock and read the next claims, up to BATCH and BATCH_BYTES; PostgreSQL leaves out what others have."""
+        pending = _pending(self.model_id).where(photos.c.photo_id > self.after).order_by(photos.c.photo_id)
+        locked = pending.limit(BATCH).with_for_update(of=photos, skip_locked=True, key_share=True)
+        photo_ids = _within_batch_bytes(connection.execute(locked).all())
+        if not photo_ids:
             return _Taken([], 0, None)
         # Asked again: another worker may have finished one between the look and the lock.
-        rows = connection.execute(_pending(model_id).where(photos.c.photo_id.in_(few)).order_by(photos.c.photo_id))
-        rows = rows.all()
-        known = originals_by_sha256(connection, model_id, [row.original_sha256 for row in rows if row.original_sha256])
-        ids = [row.photo_id for row in rows]
-        pictures = sa.select(photos.c.photo_id, photos.c.image_bytes).where(photos.c.photo_id.in_(ids))
+        still_pending = _pending(self.model_id).where(photos.c.photo_id.in_(photo_ids)).order_by(photos.c.photo_id)
+        rows = connection.execute(still_pending).all()
+        sha256s = [row.original_sha256 for row in rows if row.original_sha256]
+        originals = originals_by_sha256(connection, self.model_id, sha256s)
+        pictures = sa.select(photos.c.photo_id, photos.c.image_bytes).where(
+            photos.c.photo_id.in_([row.photo_id for row in rows])
+        )
         bytes_of = {row.photo_id: row.image_bytes for row in connection.execute(pictures)}
         claims = [
             Claim(
@@ -177,17 +176,40 @@ def _taker(model_id: str, after: str) -> Callable[[Connection], _Taken]:
                 row.photo_sha256,
                 row.original_sha256,
                 bytes_of[row.photo_id],
-                known.get(row.original_sha256 or ""),
+                originals.get(row.original_sha256 or ""),
             )
             for row in rows
-            if row.original_sha256 is None or row.original_sha256 in known
+            if row.original_sha256 is None or row.original_sha256 in originals
         ]
-        return _Taken(claims, len(rows) - len(claims), few[-1])
+        return _Taken(claims, len(rows) - len(claims), photo_ids[-1])
 
-    return take
+    def verify(self, taken: _Taken) -> list[ClaimOutcome]:
+        """The outcomes of those claims that got an answer; the others' errors go to `errors`."""
+
+        def verify_one(claim: Claim) -> ClaimOutcome | PhotoproofError:
+            return verify_claim_or_error(self.verifier, self.model_id, claim, self.sample_share)
+
+        answers = list(self.pool.map(verify_one, taken.claims))
+        self.errors.extend(answer for answer in answers if isinstance(answer, PhotoproofError))
+        return [answer for answer in answers if isinstance(answer, ClaimOutcome)]
+
+    def keep(self, connection: Connection, outcomes: list[ClaimOutcome]) -> None:
+        """Write the outcomes that still hold, and note them in `kept`."""
+        self.kept.extend(_write_outcomes(connection, self.model_id, outcomes))
 
 
-def settled(model_id: str) -> sa.ColumnElement[bool]:
+def _within_batch_bytes(rows: Iterable[sa.Row]) -> list[str]:
+    """The photo_ids of the first rows whose photos together have at most BATCH_BYTES, at least one."""
+    size, photo_ids = 0, []
+    for row in rows:
+        size += row.bytes
+        if photo_ids and size > BATCH_BYTES:
+            break
+        photo_ids.append(row.photo_id)
+    return photo_ids
+
+
+def still_holds(model_id: str) -> sa.ColumnElement[bool]:
     """Whether a row of `audits` is an identical or a refusal that holds for its row of `photos` and `products`."""
     of_no_model = (audits.c.state == "identical") | ((audits.c.state == "refused") & (audits.c.model_id == model_id))
     same_original = sa.func.coalesce(audits.c.original_sha256, "") == sa.func.coalesce(products.c.sha256, "")
@@ -206,37 +228,37 @@ def _pending(model_id: str) -> sa.Select[*tuple[Any, ...]]:
             sa.func.length(photos.c.image_bytes).label("bytes"),
         )
         .join(products, photos.c.claimed_product_id == products.c.product_id)
-        .where(~has_verdict, ~sa.exists().where(settled(model_id)))
+        .where(~has_verdict, ~sa.exists().where(still_holds(model_id)))
     )
 
 
-def _keep(connection: Connection, model_id: str, judged: list[Judged]) -> list[Judged]:
+def _write_outcomes(connection: Connection, model_id: str, outcomes: list[ClaimOutcome]) -> list[ClaimOutcome]:
     """Write the outcomes of those claims that are still as they were when they were taken, and wait still."""
-    by_id = {one.audit["photo_id"]: one for one in judged}
-    waiting = connection.execute(_pending(model_id).where(photos.c.photo_id.in_(list(by_id)))).all() if by_id else []
-    kept = []
-    for row in waiting:
-        one = by_id[row.photo_id]
-        now = (row.claimed_product_id, row.photo_sha256, row.original_sha256)
-        if now != tuple(one.audit[name] for name in ("claimed_product_id", "photo_sha256", "original_sha256")):
+    by_photo = {outcome.audit["photo_id"]: outcome for outcome in outcomes}
+    still_pending = _pending(model_id).where(photos.c.photo_id.in_(list(by_photo)))
+    written = []
+    for row in connection.execute(still_pending).all() if by_photo else ():
+        outcome = by_photo[row.photo_id]
+        audit = outcome.audit
+        if any(audit[name] != getattr(row, name) for name in ("claimed_product_id", "photo_sha256", "original_sha256")):
             continue
         # An outcome without a model that no longer holds, as the original has changed, gives way.
-        same = {name: one.audit[name] for name in ("photo_id", "claimed_product_id", "photo_sha256")}
-        connection.execute(sa.delete(audits).filter_by(**same).where(audits.c.state != "verified"))
+        same_claim = {name: audit[name] for name in ("photo_id", "claimed_product_id", "photo_sha256")}
+        connection.execute(sa.delete(audits).filter_by(**same_claim).where(audits.c.state != "verified"))
         verdict_id = None
-        if one.verdict:
-            adding = insert(verdicts, connection).values(one.verdict).on_conflict_do_nothing()
+        if outcome.verdict:
+            adding = insert(verdicts, connection).values(outcome.verdict).on_conflict_do_nothing()
             verdict_id = connection.scalar(adding.returning(verdicts.c.verdict_id))
             if verdict_id is None:
                 continue
-        connection.execute(sa.insert(audits).values(one.audit | {"verdict_id": verdict_id}))
-        kept.append(one)
-    keep_embeddings(connection, [one.embedding for one in kept if one.embedding])
-    return kept
+        connection.execute(sa.insert(audits).values(audit | {"verdict_id": verdict_id}))
+        written.append(outcome)
+    keep_embeddings(connection, [outcome.embedding for outcome in written if outcome.embedding])
+    return written
 
 
 @contextlib.contextmanager
-def _alone(engine: Engine) -> Iterator[None]:
+def _exclusive_on_sqlite(engine: Engine) -> Iterator[None]:
     """SQLite: one audit at a time. PostgreSQL's workers share the queue."""
     file = engine.url.database
     if engine.dialect.name == "postgresql" or not file or file == ":memory:":

@@ -39,7 +39,7 @@ def find_duplicates(connection: Connection, distance: int) -> list[Duplicates]:
         .group_by(audits.c.photo_id, audits.c.photo_sha256)
         .subquery()
     )
-    asked = (
+    claiming = (
         sa.select(photos.c.photo_id, photos.c.claimed_product_id, photos.c.sha256, hashed.c.hash)
         .outerjoin(hashed, (hashed.c.photo_id == photos.c.photo_id) & (hashed.c.photo_sha256 == photos.c.sha256))
         .where(photos.c.claimed_product_id.is_not(None))
@@ -47,39 +47,39 @@ def find_duplicates(connection: Connection, distance: int) -> list[Duplicates]:
         .execution_options(yield_per=2000)
     )
     ids, claims, sums, hashes = [], [], [], []
-    for row in connection.execute(asked):
+    for row in connection.execute(claiming):
         ids.append(row.photo_id)
         claims.append(row.claimed_product_id)
         sums.append(row.sha256)
         hashes.append(row.hash)
-    found = [
+    groups = [
         Duplicates(
-            tuple(ids[one] for one in group),
-            tuple(claims[one] for one in group),
-            len({sums[one] for one in group}) == 1,
+            tuple(ids[place] for place in places),
+            tuple(claims[place] for place in places),
+            len({sums[place] for place in places}) == 1,
         )
-        for group in alike(sums, hashes, distance)
+        for places in group_alike(sums, hashes, distance)
     ]
-    return sorted(found, key=lambda one: (-one.products, -len(one.photo_ids), one.photo_ids))
+    return sorted(groups, key=lambda group: (-group.products, -len(group.photo_ids), group.photo_ids))
 
 
-def alike(sums: Sequence[str], hashes: Sequence[str | None], distance: int) -> list[list[int]]:
+def group_alike(sums: Sequence[str], hashes: Sequence[str | None], distance: int) -> list[list[int]]:
     """Groups of at least two places of equal sums, or of hashes (hexadecimal) that differ in at most so many bits."""
     _, by_sum = np.unique(np.asarray(sums, str), return_inverse=True)
-    known = np.array([at for at, one in enumerate(hashes) if one is not None], int)
+    hashed = np.array([place for place, value in enumerate(hashes) if value is not None], int)
     edges = [_edges_of_equals(by_sum)]
-    if len(known):
-        values, by_hash = np.unique(hash_values(hashes[at] or "0" for at in known), return_inverse=True)
-        edges.append(known[_edges_of_equals(by_hash)])
+    if len(hashed):
+        values, by_hash = np.unique(hash_values(hashes[place] or "0" for place in hashed), return_inverse=True)
+        edges.append(hashed[_edges_of_equals(by_hash)])
         first = np.zeros(len(values), int)
-        first[by_hash[::-1]] = known[::-1]
+        first[by_hash[::-1]] = hashed[::-1]
         edges.append(first[near_pairs(values, distance)])
     pairs = np.concatenate(edges, axis=1)
     graph = coo_matrix((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(sums), len(sums)))
     groups: dict[int, list[int]] = {}
-    for at, group in enumerate(connected_components(graph, directed=False)[1]):
-        groups.setdefault(group, []).append(at)
-    return [group for group in groups.values() if len(group) > 1]
+    for place, group in enumerate(connected_components(graph, directed=False)[1]):
+        groups.setdefault(group, []).append(place)
+    return [places for places in groups.values() if len(places) > 1]
 
 
 def _edges_of_equals(group: np.ndarray) -> np.ndarray:

@@ -41,8 +41,8 @@ class Original:
     sha256: str
     embedding: Embedding | None
     picture: PreparedPicture | None
-    """Its size and its look at 32 x 32 pixels; `image_bytes` is empty."""
-    trouble: str | None
+    """Its size and its thumbnail of 32 x 32 pixels; `image_bytes` is empty."""
+    error: str | None
     """Why it can't be compared with, where it can't."""
 
 
@@ -58,7 +58,7 @@ def embed_originals(
             taken, _ = work_on_some(
                 engine,
                 lambda connection: _take(connection, model_id),
-                lambda some: list(pool.map(lambda one: _encode(verifier, model_id, *one), some)),
+                lambda originals: list(pool.map(lambda original: _encode(verifier, model_id, *original), originals)),
                 _keep,
             )
             bar.update(len(taken))
@@ -78,12 +78,12 @@ def originals_by_sha256(connection: Connection, model_id: str, sha256s: Iterable
 def embedding_row(sha256: str, embedding: Embedding, picture: PreparedPicture) -> dict[str, Any]:
     """A row of the table for a picture that the model has encoded."""
     vector = np.ascontiguousarray(embedding.vector, "<f4").tobytes()
-    size = {"width": picture.width, "height": picture.height, "glance": picture.glance.tobytes()}
-    return {"sha256": sha256, "model_id": embedding.model_id, "vector": vector, "trouble": None, **size}
+    look = {"width": picture.width, "height": picture.height, "thumbnail": picture.glance.tobytes()}
+    return {"sha256": sha256, "model_id": embedding.model_id, "vector": vector, "error": None, **look}
 
 
 def keep_embeddings(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Add rows; one that is there already is the same."""
+    """Add rows; a row that exists already is the same."""
     if rows:
         connection.execute(insert(embeddings, connection).on_conflict_do_nothing(), rows)
 
@@ -115,21 +115,21 @@ def name_nearest(engine: Engine, model_id: str) -> int:
             rows = connection.execute(lacking).all()
             if not rows:
                 return named
-            found = _nearest(connection, model_id, _matrix(row.vector for row in rows))
+            nearest = _nearest(connection, model_id, _matrix(row.vector for row in rows))
         values = [
             {
                 "photo": row.photo_id,
                 "claim": row.claimed_product_id,
                 "bytes": row.photo_sha256,
-                "found": json.dumps([[one, round(float(cosine), 6)] for one, cosine in near]),
+                "products": json.dumps([[product_id, round(float(cosine), 6)] for product_id, cosine in products_near]),
             }
-            for row, near in zip(rows, found, strict=True)
+            for row, products_near in zip(rows, nearest, strict=True)
         ]
         with transaction(engine) as connection:
-            here = (audits.c.photo_id == sa.bindparam("photo")) & (audits.c.model_id == model_id)
-            here &= audits.c.claimed_product_id == sa.bindparam("claim")
-            here &= audits.c.photo_sha256 == sa.bindparam("bytes")
-            connection.execute(sa.update(audits).where(here).values(nearest=sa.bindparam("found")), values)
+            same_audit = (audits.c.photo_id == sa.bindparam("photo")) & (audits.c.model_id == model_id)
+            same_audit &= audits.c.claimed_product_id == sa.bindparam("claim")
+            same_audit &= audits.c.photo_sha256 == sa.bindparam("bytes")
+            connection.execute(sa.update(audits).where(same_audit).values(nearest=sa.bindparam("products")), values)
         named += len(rows)
 
 
@@ -146,16 +146,16 @@ def _nearest(connection: Connection, model_id: str, photos: np.ndarray) -> list[
     for part in connection.execute(catalogue).partitions():
         ids = [product_id for product_id, _ in part]
         cosines = photos @ _matrix(vector for _, vector in part).T
-        few = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST]
-        for number, columns in enumerate(few):
-            new = [(ids[column], float(cosines[number, column])) for column in columns]
-            best[number] = sorted(best[number] + new, key=lambda one: (-one[1], one[0]))[:NEAREST]
+        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST]
+        for photo, columns in enumerate(nearest):
+            candidates = best[photo] + [(ids[column], float(cosines[photo, column])) for column in columns]
+            best[photo] = sorted(candidates, key=lambda product: (-product[1], product[0]))[:NEAREST]
     return best
 
 
 def _lacking(model_id: str) -> sa.ColumnElement[bool]:
-    has = sa.exists().where(embeddings.c.sha256 == products.c.sha256, embeddings.c.model_id == model_id)
-    return products.c.image_bytes.is_not(None) & ~has
+    encoded = sa.exists().where(embeddings.c.sha256 == products.c.sha256, embeddings.c.model_id == model_id)
+    return products.c.image_bytes.is_not(None) & ~encoded
 
 
 def _count_lacking(engine: Engine, model_id: str) -> int:
@@ -165,25 +165,24 @@ def _count_lacking(engine: Engine, model_id: str) -> int:
 
 def _take(connection: Connection, model_id: str) -> list[tuple[str, str, bytes]]:
     """(product_id, sha256, bytes) of some originals to encode; PostgreSQL leaves out what another worker has."""
-    asked = sa.select(products.c.product_id).where(_lacking(model_id)).order_by(products.c.product_id).limit(BATCH)
-    ids = list(connection.scalars(asked.with_for_update(skip_locked=True, key_share=True)))
+    lacking = sa.select(products.c.product_id).where(_lacking(model_id)).order_by(products.c.product_id).limit(BATCH)
+    ids = list(connection.scalars(lacking.with_for_update(skip_locked=True, key_share=True)))
     columns = (products.c.product_id, products.c.sha256, products.c.image_bytes)
     # Asked again: another worker may have finished one between the look and the lock.
-    still = sa.select(*columns).where(products.c.product_id.in_(ids), _lacking(model_id))
-    return [tuple(row) for row in connection.execute(still)]
+    still_lacking = sa.select(*columns).where(products.c.product_id.in_(ids), _lacking(model_id))
+    return [tuple(row) for row in connection.execute(still_lacking)]
 
 
 def _encode(verifier: Verifier, model_id: str, product_id: str, sha256: str, image_bytes: bytes) -> dict[str, Any]:
-    blank = dict.fromkeys(("vector", "width", "height", "glance"))
+    name = f"the original of {product_id}"
+    blank = {"sha256": sha256, "model_id": model_id} | dict.fromkeys(("vector", "width", "height", "thumbnail"))
     try:
-        picture = prepare(image_bytes, f"the original of {product_id}")
+        picture = prepare(image_bytes, name)
         if picture.sha256 != sha256:
-            trouble = f"the original of {product_id}: its sha256 in the database is not that of its bytes"
-            return {"sha256": sha256, "model_id": model_id, "trouble": trouble, **blank}
+            return blank | {"error": f"{name}: its sha256 in the database is not that of its bytes"}
         embedding = verifier.encode(picture.image_bytes)
     except InvalidImage as error:
-        trouble = f"the original of {product_id}: {error.reason}"
-        return {"sha256": sha256, "model_id": model_id, "trouble": trouble, **blank}
+        return blank | {"error": f"{name}: {error.reason}"}
     if embedding.model_id != model_id:
         raise StaleEmbedding(f"model {embedding.model_id} serves by now, not {model_id}")
     return embedding_row(sha256, embedding, picture)
@@ -196,12 +195,12 @@ def _keep(connection: Connection, rows: list[dict[str, Any]]) -> None:
 def _original(row: sa.RowMapping) -> Original:
     sha256 = row["sha256"]
     if row["vector"] is None:
-        return Original(sha256, None, None, row["trouble"])
-    glance = np.frombuffer(row["glance"], np.uint8).reshape(GLANCE_SIDE, GLANCE_SIDE, 3)
-    picture = PreparedPicture(b"", sha256, row["width"], row["height"], glance)
+        return Original(sha256, None, None, row["error"])
+    thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(GLANCE_SIDE, GLANCE_SIDE, 3)
+    picture = PreparedPicture(b"", sha256, row["width"], row["height"], thumbnail)
     embedding = Embedding(np.frombuffer(row["vector"], "<f4"), row["model_id"], sha256)
     return Original(sha256, embedding, picture, None)
 
 
 def _matrix(vectors: Iterable[bytes]) -> np.ndarray:
-    return np.stack([np.frombuffer(one, "<f4") for one in vectors])
+    return np.stack([np.frombuffer(vector, "<f4") for vector in vectors])

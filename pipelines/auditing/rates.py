@@ -37,7 +37,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class LiveRates:
-    """What people found of a model's drawn verdicts."""
+    """How a model's drawn verdicts stand against what people decided."""
 
     model_id: str
     model_version: int | None
@@ -67,9 +67,9 @@ class LiveRates:
             (self.false_reject, "false reject", "more right products are turned down", "reject_at could be higher"),
         ):
             if rate.outside:
-                told = f"{rate.low:.2%} to {rate.high:.2%}, {'above' if rate.low > rate.stated else 'below'}"
-                meant = worse if rate.low > rate.stated else f"stricter than asked, {better}"
-                lines.append(f"{self.name}: the live {what} rate is {told} the stated {rate.stated:.2%}: {meant}")
+                interval = f"{rate.low:.2%} to {rate.high:.2%}, {'above' if rate.low > rate.stated else 'below'}"
+                meaning = worse if rate.low > rate.stated else f"stricter than asked, {better}"
+                lines.append(f"{self.name}: the live {what} rate is {interval} the stated {rate.stated:.2%}: {meaning}")
         return lines
 
 
@@ -81,10 +81,10 @@ def clopper_pearson(errors: int, claims: int, confidence: float) -> tuple[float,
     return low, high
 
 
-def live_rates(
+def measure_live_rates(
     engine: Engine, false_accept_rate: float, false_reject_rate: float, confidence: float = 0.95
 ) -> list[LiveRates]:
-    """The rates of every model that has drawn verdicts, the one that judged last first."""
+    """The rates of every model that has drawn verdicts, the model of the latest verdict first."""
     with snapshot(engine) as connection:
         return [
             _rates(model_id, rows, false_accept_rate, false_reject_rate, confidence)
@@ -96,7 +96,7 @@ def _rates(
     model_id: str, rows: Sequence[Mapping[str, Any]], false_accept: float, false_reject: float, confidence: float
 ) -> LiveRates:
     counts = {(genuine, outcome): 0 for genuine in (True, False) for outcome in ("match", "mismatch", "review")}
-    drawn = decided = before = 0
+    drawn = decided = known_before = 0
     for row in rows:
         genuine = _genuine(row)
         if genuine is not None:
@@ -105,18 +105,18 @@ def _rates(
         elif not row["present"]:
             continue  # nobody can decide any more what the photo was then
         elif row["label_source"] is not None or row["decided_at"] is not None:
-            before += 1
+            known_before += 1
         drawn += 1
 
     def rate(genuine: bool, outcome: str, stated: float) -> Rate:
-        claims = sum(count for (which, _), count in counts.items() if which == genuine)
+        claims = sum(count for (is_genuine, _), count in counts.items() if is_genuine == genuine)
         errors = counts[genuine, outcome]
         low, high = clopper_pearson(errors, claims, confidence)
         return Rate(errors, claims, errors / claims if claims else None, low, high, stated)
 
     version = next((row["model_version"] for row in rows if row["model_version"]), None)
     accepts, rejects = rate(False, "match", false_accept), rate(True, "mismatch", false_reject)
-    return LiveRates(model_id, version, drawn, decided, before, accepts, rejects)
+    return LiveRates(model_id, version, drawn, decided, known_before, accepts, rejects)
 
 
 def _genuine(row: Mapping[str, Any]) -> bool | None:
@@ -132,16 +132,16 @@ def _genuine(row: Mapping[str, Any]) -> bool | None:
 
 def _drawn(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Model -> its drawn verdicts, each with the last decision that says something of its claim and its bytes."""
-    says = decisions.alias()
+    made = decisions.alias()
     last = (
-        sa.select(sa.func.max(says.c.decision_id))
-        .where(says.c.photo_id == verdicts.c.photo_id, says.c.photo_sha256 == verdicts.c.photo_sha256)
-        .where(says.c.product_id.is_not(None) | (says.c.claimed_product_id == verdicts.c.claimed_product_id))
+        sa.select(sa.func.max(made.c.decision_id))
+        .where(made.c.photo_id == verdicts.c.photo_id, made.c.photo_sha256 == verdicts.c.photo_sha256)
+        .where(made.c.product_id.is_not(None) | (made.c.claimed_product_id == verdicts.c.claimed_product_id))
         .correlate(verdicts)
         .scalar_subquery()
     )
     same_bytes = (photos.c.photo_id == verdicts.c.photo_id) & (photos.c.sha256 == verdicts.c.photo_sha256)
-    asked = (
+    drawn = (
         sa.select(
             verdicts.c.model_id,
             verdicts.c.model_version,
@@ -161,7 +161,7 @@ def _drawn(connection: Connection) -> dict[str, list[dict[str, Any]]]:
         .where(audits.c.sampled)
         .order_by(verdicts.c.verdict_id.desc())
     )
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in connection.execute(asked).mappings():
-        found.setdefault(row["model_id"], []).append(dict(row))
-    return found
+    by_model: dict[str, list[dict[str, Any]]] = {}
+    for row in connection.execute(drawn).mappings():
+        by_model.setdefault(row["model_id"], []).append(dict(row))
+    return by_model

@@ -10,7 +10,7 @@ ROUNDING = 1e-6
 """Tags have six digits."""
 
 BETTER, AS_GOOD, FIRST, REFUSED = "better", "as good and newer", "first", "refused"
-"""How a version stands: beside the champion, or without one."""
+"""How a version stands: against the champion, or without one."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Rule:
     passed: bool
 
     def __str__(self) -> str:
-        return f"{self.name} {self.told} ({self.limit})"
+        return f"{self.name} {self.value_text} ({self.limit})"
 
     @property
-    def told(self) -> str:
+    def value_text(self) -> str:
         """The number as people read it."""
         if self.value is None:
             return "not measured"
@@ -34,7 +34,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Decision:
+class CandidateDecision:
     """How a version stands, by which rules, and what was left out and why."""
 
     version: int
@@ -55,8 +55,8 @@ class Decision:
 
     def __str__(self) -> str:
         if self.accepted:
-            beside = f"{self.standing}, beside champion {self.champion}" if self.champion else "good enough"
-            return f"version {self.version} is {beside}: " + ", ".join(map(str, self.rules))
+            standing = f"{self.standing}, against champion {self.champion}" if self.champion else "good enough"
+            return f"version {self.version} is {standing}: " + ", ".join(map(str, self.rules))
         broken = [str(rule) for rule in self.rules if not rule.passed]
         return f"version {self.version} is not good enough: " + ", ".join(broken)
 
@@ -72,6 +72,6 @@ def at_most(name: str, value: float | None, limit: float) -> Rule:
     return Rule(name, value, f"at most {limit:g}", value is not None and value <= limit + ROUNDING)
 
 
-def as_json(decision: Decision) -> str:
+def decision_as_json(decision: CandidateDecision) -> str:
     """The decision for programs."""
     return json.dumps(dataclasses.asdict(decision) | {"accepted": decision.accepted}, indent=1)

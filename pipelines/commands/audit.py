@@ -14,7 +14,7 @@ from training.stage.errors import BadInput
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
-audit = typer.Typer(help="Verify every claim of the product database, and report what was found.")
+audit = typer.Typer(help="Verify every claim of the product database, and report the outcomes.")
 
 
 @audit.callback(invoke_without_command=True)
@@ -23,16 +23,17 @@ def run(
     label: Annotated[str, typer.Option(help="Which version at the model server answers.")] = "stable",
     as_json: AsJson = False,
 ) -> None:
-    """Verify every claim that has no verdict of the model that serves, and report what was found."""
+    """Verify every claim that has no verdict of the model that serves, and report the outcomes."""
     if context.invoked_subcommand is not None:
         return
-    from pipelines.database.engine import connect
+    from pipelines.database.engine import opened
     from pipelines.orchestration.prefect_server import prefect_api
     from pipelines.workspace.params import check_params
 
     workspace = Workspace.here()
-    check_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
-    connect(workspace.database_url).dispose()
+    check_params(workspace.params)  # what is wrong here and next fails at once, not after a server's start
+    with opened(workspace.database_url):
+        pass
     with prefect_api(workspace), contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         from pipelines.audit import audit as flow
 
@@ -44,26 +45,24 @@ def run(
 @audit.command("report")
 def report(as_json: AsJson = False) -> None:
     """Write the report anew, with the live error rates from people's decisions so far."""
-    from pipelines.auditing import report as audit_report
+    from pipelines.auditing.report import findings_as_json, make_report
 
-    found, page = audit_report.make_report(Workspace.here())
-    typer.echo(audit_report.as_json(found) if as_json else f"{found}\nreport: {page}")
+    findings, page = make_report(Workspace.here())
+    typer.echo(findings_as_json(findings) if as_json else f"{findings}\nreport: {page}")
 
 
 @audit.command("queue")
 def queue(as_json: AsJson = False) -> None:
     """List the photos that wait for a person: reviews, copies of originals, and a share drawn from all verdicts."""
-    from pipelines.auditing.labels import waiting
-    from pipelines.database.engine import connect
+    from pipelines.auditing.labels import find_waiting
+    from pipelines.database.engine import opened
 
-    engine = connect(Workspace.here().database_url)
     count = 0
-    try:
-        for one in waiting(engine):
-            typer.echo(json.dumps(dataclasses.asdict(one), default=str, ensure_ascii=False) if as_json else str(one))
+    with opened(Workspace.here().database_url) as engine:
+        for photo in find_waiting(engine):
+            row = dataclasses.asdict(photo)
+            typer.echo(json.dumps(row, default=str, ensure_ascii=False) if as_json else str(photo))
             count += 1
-    finally:
-        engine.dispose()
     if not as_json:
         typer.echo(f"{count:,} photos wait: `photoproof label PHOTO PRODUCT`, or `--wrong` where none is known")
 
@@ -78,20 +77,18 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Say which product a photo shows: a person's decision, which the next ingest takes for the truth."""
-    from pipelines.auditing import labels as labelling
-    from pipelines.database.engine import connect
+    from pipelines.auditing.labels import PhotoDecision, label_photos, read_decisions
+    from pipelines.database.engine import opened
 
     single = photo is not None and (product is not None) != wrong
     if (csv is None) != single or (csv is not None and (photo or product or wrong)):
         raise BadInput("label: say `photoproof label PHOTO PRODUCT`, `label PHOTO --wrong` or `label --csv FILE`")
-    decided = labelling.read_decisions(csv) if csv else [labelling.Decision(photo or "", product)]
-    engine = connect(Workspace.here().database_url)
-    try:
-        labelling.label(engine, decided)
-    finally:
-        engine.dispose()
-    wrongly = sum(1 for one in decided if one.product_id is None)
+    decisions = read_decisions(csv) if csv else [PhotoDecision(photo or "", product)]
+    with opened(Workspace.here().database_url) as engine:
+        label_photos(engine, decisions)
+    called_wrong = sum(1 for decision in decisions if decision.product_id is None)
+    labelled = len(decisions) - called_wrong
     if as_json:
-        typer.echo(json.dumps({"labelled": len(decided) - wrongly, "wrong": wrongly}))
+        typer.echo(json.dumps({"labelled": labelled, "wrong": called_wrong}))
     else:
-        typer.echo(f"label: {len(decided) - wrongly:,} photos labelled, {wrongly:,} claims called wrong")
+        typer.echo(f"label: {labelled:,} photos labelled, {called_wrong:,} claims called wrong")

@@ -17,15 +17,15 @@ def candidate(
     version: Annotated[int | None, typer.Argument(help="A version in MLflow; by default the newest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
-    """Make the report on a version again, beside today's champion, in reports/candidate/; no alias or tag changes."""
-    from pipelines.candidate.decide import report
-    from pipelines.candidate.decision import as_json as to_json
+    """Make the report on a version again, against today's champion, in reports/candidate/; no alias or tag changes."""
+    from pipelines.candidate.decide import report_on_version
+    from pipelines.candidate.decision import decision_as_json
     from pipelines.registry import versions
 
     workspace = Workspace.here()
-    decision = report(workspace, versions.find(workspace, version))
+    decision = report_on_version(workspace, versions.find_version(workspace, version))
     page = workspace.reports / "candidate" / "decision.md"
-    typer.echo(to_json(decision) if as_json else page.read_text().rstrip())
+    typer.echo(decision_as_json(decision) if as_json else page.read_text().rstrip())
 
 
 def promote(

@@ -25,15 +25,15 @@ def replay(
 
     Exit code 0: the same score, 1: not the same, 2: the pictures are not kept.
     """
-    from pipelines.auditing import replay as replaying
+    from pipelines.auditing.replay import read_verdict, read_verdict_row, replay_verdict
 
     if (verdict is None) == (row is None):
         raise BadInput("replay: name a file with a verdict, or a row of the verdicts table with --row")
     workspace = Workspace.here()
-    asked = replaying.verdict_of(workspace, row) if row is not None else replaying.read_verdict(verdict or Path())
-    found = replaying.replay(workspace, asked, original, photo)
-    typer.echo(json.dumps(dataclasses.asdict(found), default=str) if as_json else str(found))
-    return {True: 0, False: 1, None: 2}[found.same]
+    then = read_verdict_row(workspace, row) if row is not None else read_verdict(verdict or Path())
+    replayed = replay_verdict(workspace, then, original, photo)
+    typer.echo(json.dumps(dataclasses.asdict(replayed), default=str) if as_json else str(replayed))
+    return {True: 0, False: 1, None: 2}[replayed.same]
 
 
 def shadow(

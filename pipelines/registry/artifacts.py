@@ -4,14 +4,10 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipelines.workspace.places import Workspace
-
-if TYPE_CHECKING:
-    pass
 from pipelines.registry.connection import client_of
-from pipelines.registry.versions import MODEL, _get
+from pipelines.registry.versions import MODEL, get_version
+from pipelines.workspace.places import Workspace
 
 ARTIFACT, EVIDENCE = "saved_model", "evidence"
 """Names, in a version's artifacts, of the folder that export wrote and of that of pipelines/registry/evidence.py."""
@@ -29,24 +25,24 @@ def download(workspace: Workspace, version: int, folder: Path) -> Path:
     Raises VersionNotFound, RegistryUnreachable.
     """
     with client_of(workspace) as client:
-        _get(client, version)
+        get_version(client, version)
         return _fetch(version, ARTIFACT, folder)
 
 
 def download_part(workspace: Workspace, version: int, part: str, folder: Path) -> Path | None:
-    """A file or folder of the version's artifacts, by its path, fetched into `folder`; None where it has none such.
+    """A file or folder of the version's artifacts, by its path, fetched into `folder`; None where it is missing.
 
     Raises VersionNotFound, RegistryUnreachable.
     """
     with client_of(workspace) as client:
         from mlflow.artifacts import list_artifacts
 
-        _get(client, version)
-        at = f"models:/{MODEL}/{version}/artifacts"
+        get_version(client, version)
+        uri = f"models:/{MODEL}/{version}/artifacts"
         for name in part.split("/"):
-            if not any(Path(one.path).name == name for one in list_artifacts(artifact_uri=at)):
+            if not any(Path(artifact.path).name == name for artifact in list_artifacts(artifact_uri=uri)):
                 return None
-            at += f"/{name}"
+            uri += f"/{name}"
         return _fetch(version, part, folder)
 
 
@@ -58,8 +54,8 @@ def _fetch(version: int, part: str, folder: Path) -> Path:
     try:
         return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except Exception as error:
-        # MLflow tells what the system said of a file as text, whatever it was.
-        said = re.search(r"\[Errno (\d+)\]", str(error))
-        if said and int(said[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise NoRoom(f"could not fetch version {version} to {folder}: {os.strerror(int(said[1]))}") from error
+        # MLflow gives the system's error as text alone.
+        match = re.search(r"\[Errno (\d+)\]", str(error))
+        if match and int(match[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoRoom(f"could not fetch version {version} to {folder}: {os.strerror(int(match[1]))}") from error
         raise

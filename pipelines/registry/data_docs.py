@@ -1,11 +1,9 @@
-"""What the retrain flow does around the validate stage, whether the data passes or not.
-
-Before it the champion's distributions, to compare with; after it the quarantine for people, and Data Docs in MLflow.
-"""
+"""Data Docs in MLflow: a run for each validation of a data version, whether the data passed or not."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.data.versioning import DataVersion
 from pipelines.registry import connection, versions
@@ -13,6 +11,9 @@ from pipelines.registry.pages import mlflow_page
 from pipelines.workspace.places import Workspace
 from training.stage import tracking
 from training.validation import data_docs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "photoproof-data"
 """MLflow's experiment with a run for each validation."""
@@ -32,37 +33,30 @@ class Docs:
     outcome: str
 
 
-def log_docs(workspace: Workspace, data: DataVersion, again: bool) -> Docs | None:
-    """Have MLflow show Data Docs of a data version, in a run of their own; None where there are none.
+def log_docs(workspace: Workspace, data: DataVersion, rebuild: bool) -> Docs | None:
+    """Have MLflow show Data Docs of a data version, in a run of their own; None where the workspace has none.
 
-    Without `again` a run that there is for this data version is taken. Raises RegistryUnreachable.
+    Without `rebuild` an existing run of this data version is used. Raises RegistryUnreachable.
     """
     site = data_docs.folder_of(workspace.reports / "validation" / "data_docs", data.md5)
     if not (site / data_docs.SUMMARY).is_file():
         return None
-    said = json.loads((site / data_docs.SUMMARY).read_text())
-    outcome = said["stopped"] or "; ".join(said["broken"]) or "every promise is kept"
+    summary = json.loads((site / data_docs.SUMMARY).read_text())
+    outcome = summary["stopped"] or "; ".join(summary["broken"]) or "every promise is kept"
     with connection.client_of(workspace) as client:
-        main = client.get_experiment_by_name(tracking.EXPERIMENT)
-        there = client.get_experiment_by_name(EXPERIMENT)
-        local = main is not None and main.artifact_location.startswith("file:")
-        experiment = (
-            there.experiment_id
-            if there
-            else client.create_experiment(EXPERIMENT, main.artifact_location if main and local else None, tags=KIND)
-        )
-        found = client.search_runs([experiment], f"tags.data_version = '{data.md5}'", max_results=1)
-        if found and not again:
-            run_id = found[0].info.run_id
+        experiment = _experiment_id(client)
+        runs = client.search_runs([experiment], f"tags.data_version = '{data.md5}'", max_results=1)
+        if runs and not rebuild:
+            run_id = runs[0].info.run_id
         else:
             tags = {"data_version": data.md5, "git_commit": tracking.git_commit(workspace.root) or ""}
-            tags["mlflow.note.content"] = _note(said, outcome)
+            tags["mlflow.note.content"] = _note(summary, outcome)
             run_id = client.create_run(experiment, tags=tags, run_name=f"validation of {data.md5[:12]}").info.run_id
             for name in ("pictures", "set_aside"):
-                client.log_metric(run_id, name, said[name])
+                client.log_metric(run_id, name, summary[name])
             for suite, page in data_docs.pages(site).items():
                 client.log_text(run_id, data_docs.inline_files(page), f"data_docs/{suite}.html")
-            client.set_terminated(run_id, "FAILED" if said["stopped"] else "FINISHED")
+            client.set_terminated(run_id, "FAILED" if summary["stopped"] else "FINISHED")
     link = f"{mlflow_page(workspace)}/#/experiments/{experiment}/runs/{run_id}/artifacts/data_docs/pictures.html"
     return Docs(run_id, link, site, outcome)
 
@@ -75,8 +69,18 @@ def tag_training(workspace: Workspace, version: int, docs: Docs) -> None:
             client.set_tag(run_id, "data_docs", docs.link)
 
 
-def _note(said: dict, outcome: str) -> str:
+def _experiment_id(client: "MlflowClient") -> str:
+    """The experiment of validations, made at the first, with its files beside those of trainings."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment:
+        return experiment.experiment_id
+    trainings = client.get_experiment_by_name(tracking.EXPERIMENT)
+    local = trainings is not None and trainings.artifact_location.startswith("file:")
+    return client.create_experiment(EXPERIMENT, trainings.artifact_location if trainings and local else None, tags=KIND)
+
+
+def _note(summary: dict[str, Any], outcome: str) -> str:
     """A run's description, in Markdown."""
-    head = f"# Data version {said['version'][:12]}: {'stopped' if said['stopped'] else 'passed'}"
-    count = f"{said['pictures']:,} pictures, {said['set_aside']:,} set aside."
+    head = f"# Data version {summary['version'][:12]}: {'stopped' if summary['stopped'] else 'passed'}"
+    count = f"{summary['pictures']:,} pictures, {summary['set_aside']:,} set aside."
     return f"{head}\n\n{count}\n\n{outcome}\n\nData Docs: the artifacts in `data_docs/`, a page for each suite.\n"

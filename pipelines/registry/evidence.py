@@ -1,4 +1,4 @@
-"""What a version was judged by, kept with it in MLflow: its held-out pairs, and which pictures trained it.
+"""What a version was evaluated on, kept with it in MLflow: its held-out pairs, and which pictures trained it.
 
 A later version is compared with it on the pairs that both have measured, whatever has become of data/ since.
 """
@@ -7,10 +7,11 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from training.dataset.manifest import read_manifest
 from training.dataset.splits import assign_splits
@@ -39,7 +40,23 @@ class Evidence:
     prior_match: float
 
 
-def gather(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
+class PairCounts(NamedTuple):
+    """How pairs came out: float [P], a product an element, or [n] sums over products."""
+
+    genuine: NDArray[np.floating]
+    genuine_decided: NDArray[np.floating]
+    """Accepted or rejected, without a person."""
+    genuine_rejected: NDArray[np.floating]
+    impostor: NDArray[np.floating]
+    impostor_decided: NDArray[np.floating]
+    impostor_accepted: NDArray[np.floating]
+
+    def weighted(self, weights: NDArray[np.floating]) -> "PairCounts":
+        """Sums over products by float [n, P] weights."""
+        return PairCounts(*(weights @ counts for counts in self))
+
+
+def write_evidence(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
     """Write the evidence for the model of `facts` (its model.json) into a folder, which is made.
 
     False, and nothing written, where reports/ has no evaluation (a model that was registered by hand).
@@ -54,8 +71,8 @@ def gather(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
     cohort = reports.parent / "models" / "decision" / "cohort.npz"
     if cohort.is_file():
         with np.load(cohort) as arrays:
-            against = pictures.product_id.isin(arrays["product_ids"])
-        pictures["cohort"] = against & (pictures.role == "original")
+            in_cohort = pictures.product_id.isin(arrays["product_ids"])
+        pictures["cohort"] = in_cohort & (pictures.role == "original")
         columns.append("cohort")
     pictures[columns].to_parquet(folder / PICTURES, index=False, compression="zstd")
     distributions = reports.parent / places.DISTRIBUTIONS
@@ -66,8 +83,8 @@ def gather(reports: Path, facts: dict[str, Any], folder: Path) -> bool:
     return True
 
 
-def read(folder: Path, facts: dict[str, Any]) -> Evidence:
-    """What `gather` wrote, with the thresholds and rates of the model's own facts."""
+def read_evidence(folder: Path, facts: dict[str, Any]) -> Evidence:
+    """What `write_evidence` wrote, with the thresholds and rates of the model's own facts."""
     pictures = pd.read_parquet(folder / PICTURES)
     photos = pictures[pictures.role == "photo"]
     originals = pictures[pictures.role == "original"].set_index("product_id")
@@ -88,35 +105,43 @@ def read(folder: Path, facts: dict[str, Any]) -> Evidence:
     )
 
 
-def common(mine: Evidence, theirs: Evidence) -> tuple[Evidence, Evidence]:
-    """Both, with only those pairs that both have measured, in one order; which of them are genuine, `mine` says.
+def common_pairs(model: Evidence, champion: Evidence) -> tuple[Evidence, Evidence]:
+    """Both, with only those pairs that both have measured, in one order; the model says which of them are genuine.
 
     A photo whose genuine pair is not among them (its original has changed) is left out.
     """
-    both = mine.pairs.merge(theirs.pairs[[*KEY, "probability", "known"]], on=KEY, suffixes=("", "_theirs"))
+    columns = [*KEY, "probability", "known"]
+    both = model.pairs.merge(champion.pairs[columns], on=KEY, suffixes=("", "_champion"))
     both = both[both.photo_id.isin(both.photo_id[both.genuine])]
-    own = both.drop(columns=["probability_theirs", "known_theirs"])
-    other = own.assign(probability=both.probability_theirs, known=both.known_theirs)
-    return dataclasses.replace(mine, pairs=own), dataclasses.replace(theirs, pairs=other)
+    pairs = both.drop(columns=["probability_champion", "known_champion"])
+    champions = pairs.assign(probability=both.probability_champion, known=both.known_champion)
+    return dataclasses.replace(model, pairs=pairs), dataclasses.replace(champion, pairs=champions)
 
 
-def trained_on(mine: Evidence, theirs: Evidence) -> list[str]:
+def list_trained_on(model: Evidence, champion: Evidence) -> list[str]:
     """Photos of common pairs that one of both trained on, or whose product is new to only one of both."""
-    seen = mine.pairs.photo_sha256.isin(mine.trained | theirs.trained)
-    unequal = mine.pairs.known.to_numpy(bool) != theirs.pairs.known.to_numpy(bool)
-    return sorted(mine.pairs.photo_id[seen | unequal].unique())
+    seen = model.pairs.photo_sha256.isin(model.trained | champion.trained)
+    unequal = model.pairs.known.to_numpy(bool) != champion.pairs.known.to_numpy(bool)
+    return sorted(model.pairs.photo_id[seen | unequal].unique())
 
 
-def tally(evidence: Evidence, products: np.ndarray) -> np.ndarray:
-    """Float [P, 6]: a row for each of `products` (the photos' truth), of how its pairs came out.
-
-    Columns: genuine pairs, decided ones, rejected ones; impostor pairs, decided ones, accepted ones.
-    """
+def count_pairs(evidence: Evidence, products: np.ndarray) -> PairCounts:
+    """How the pairs of each of `products` (the photos' truth, [P]) came out, at the evidence's thresholds."""
     pairs = evidence.pairs
-    row = pd.Index(products).get_indexer(pd.Index(pairs.product_id))
+    product = pd.Index(products).get_indexer(pd.Index(pairs.product_id))
     genuine = pairs.genuine.to_numpy(bool)
     accepted = (pairs.probability >= evidence.accept_at).to_numpy()
     rejected = (pairs.probability < evidence.reject_at).to_numpy()
     decided = accepted | rejected
-    columns = [genuine, genuine & decided, genuine & rejected, ~genuine, ~genuine & decided, ~genuine & accepted]
-    return np.stack([np.bincount(row[one], minlength=len(products)) for one in columns], axis=1).astype(float)
+
+    def count(chosen: NDArray[np.bool_]) -> NDArray[np.floating]:
+        return np.bincount(product[chosen], minlength=len(products)).astype(float)
+
+    return PairCounts(
+        genuine=count(genuine),
+        genuine_decided=count(genuine & decided),
+        genuine_rejected=count(genuine & rejected),
+        impostor=count(~genuine),
+        impostor_decided=count(~genuine & decided),
+        impostor_accepted=count(~genuine & accepted),
+    )

@@ -2,7 +2,6 @@
 
 import json
 
-from pipelines.registry import pages
 from pipelines.workspace.places import Workspace
 from training.stage import tracking
 
@@ -12,7 +11,7 @@ def run_link(workspace: Workspace) -> str:
     run_id = json.loads((workspace.models / "autoencoder" / "run.json").read_text())["run_id"]
     mlflow = tracking.setup(workspace.root)
     experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
-    return f"{pages.mlflow_page(workspace)}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
+    return f"{mlflow_page(workspace)}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
 
 
 def mlflow_page(workspace: Workspace) -> str:

@@ -27,11 +27,11 @@ class ProductEncoder(PythonModel):
         import tensorflow as tf
 
         self.session = tf.compat.v1.Session(graph=tf.Graph())
-        chatter, level = tf.get_logger(), tf.get_logger().level
-        chatter.setLevel("ERROR")  # the loader is called deprecated; it is the one that TensorFlow Serving uses
+        logger, level = tf.get_logger(), tf.get_logger().level
+        logger.setLevel("ERROR")  # the loader is called deprecated; it is the one that TensorFlow Serving uses
         with self.session.graph.as_default():
             loaded = tf.compat.v1.saved_model.load(self.session, ["serve"], context.artifacts["saved_model"])
-        chatter.setLevel(level)
+        logger.setLevel(level)
         signature = loaded.signature_def["verify"]
         self.inputs = {name: tensor.name for name, tensor in signature.inputs.items()}
         self.outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
@@ -46,16 +46,16 @@ class ProductEncoder(PythonModel):
 
     def _verify(self, pairs: pd.DataFrame) -> pd.DataFrame:
         feed = {tensor: pairs[name].to_numpy(object) for name, tensor in self.inputs.items()}
-        found = self.session.run(self.outputs, feed)
-        undecided = (found["probability"] >= found["reject_at"]) | ~found["decoded"]
-        accepted = found["decoded"] & (found["probability"] >= found["accept_at"])
+        outputs = self.session.run(self.outputs, feed)
+        undecided = (outputs["probability"] >= outputs["reject_at"]) | ~outputs["decoded"]
+        accepted = outputs["decoded"] & (outputs["probability"] >= outputs["accept_at"])
         return pd.DataFrame(
             {
-                "similarity": found["similarity"],
-                "probability": found["probability"],
+                "similarity": outputs["similarity"],
+                "probability": outputs["probability"],
                 "outcome": np.where(accepted, "match", np.where(undecided, "review", "mismatch")),
-                "decoded": found["decoded"],
-                "model_id": [model_id.decode() for model_id in found["model_id"]],
+                "decoded": outputs["decoded"],
+                "model_id": [model_id.decode() for model_id in outputs["model_id"]],
             }
         )
 

@@ -8,9 +8,9 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from pipelines.registry import evidence
 from pipelines.registry.artifacts import ARTIFACT, EVIDENCE
 from pipelines.registry.connection import client_of
+from pipelines.registry.evidence import write_evidence
 from pipelines.registry.versions import MODEL, Registered
 from pipelines.workspace.places import Workspace
 from training.saved_model.assets import folder_sha256, golden_pairs, golden_pictures, read_facts
@@ -19,7 +19,7 @@ from training.stage.errors import BadInput
 from training.stage.quiet import hushed
 
 
-def register(workspace: Workspace) -> Registered:
+def register_model(workspace: Workspace) -> Registered:
     """Register models/saved_model, unchanged, unless its model_id is a version already.
 
     Raises BadInput where there is no exported model, RegistryUnreachable.
@@ -34,19 +34,19 @@ def register(workspace: Workspace) -> Registered:
             return Registered(int(known.version), model_id, new=False)
         tags = version_tags(workspace, folder, facts)
         # MLflow loads what it logged once, and TensorFlow with it.
-        with tempfile.TemporaryDirectory() as beside, tracking.run(workspace.root, resume=True) as run_id, hushed():
-            artifacts = {ARTIFACT: str(folder)}
-            if evidence.gather(workspace.reports, facts, Path(beside, EVIDENCE)):
-                artifacts[EVIDENCE] = str(Path(beside, EVIDENCE))
+        with tempfile.TemporaryDirectory() as temporary, tracking.run(workspace.root, resume=True) as run_id, hushed():
+            artifacts, evidence = {ARTIFACT: str(folder)}, Path(temporary, EVIDENCE)
+            if write_evidence(workspace.reports, facts, evidence):
+                artifacts[EVIDENCE] = str(evidence)
             logged = _log_model(folder, artifacts)
             _log_dataset(workspace, tags.get("data_version"))
         if not client.search_registered_models(f"name = '{MODEL}'"):
             client.create_registered_model(MODEL, description="Does this photo show that product?")
         # The tags come with the version, so that a version without its model_id never exists.
-        made = client.create_model_version(
+        created = client.create_model_version(
             MODEL, logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id, await_creation_for=60
         )
-        return Registered(int(made.version), model_id, new=True)
+        return Registered(int(created.version), model_id, new=True)
 
 
 def version_tags(workspace: Workspace, folder: Path, facts: dict[str, Any]) -> dict[str, str]:

@@ -6,7 +6,7 @@ Importing MLflow takes seconds, so it is imported where it is first needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.registry.connection import client_of
 from pipelines.workspace.places import Workspace
@@ -15,10 +15,13 @@ from training.stage import tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 MODEL = MODEL_NAME
 CHAMPION, CHALLENGER = "champion", "challenger"
+
+_OF_MODEL = f"name = '{MODEL}'"
+"""Filter of MLflow's searches."""
 
 
 class VersionNotFound(LookupError):
@@ -37,7 +40,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """A version with what it says of itself, and the aliases that name it."""
 
     version: int
@@ -66,22 +69,22 @@ def promote(workspace: Workspace, version: int | str, alias: str = CHAMPION) -> 
         except ValueError:
             number = aliases.get(str(version), 0)
             if not number:
-                known = ", ".join(f"{name} (version {at})" for name, at in sorted(aliases.items())) or "none"
+                known = ", ".join(f"{name} (version {named})" for name, named in sorted(aliases.items())) or "none"
                 raise VersionNotFound(f"{MODEL} has no alias {version!r}; its aliases: {known}") from None
-        _get(client, number)
+        get_version(client, number)
         client.set_registered_model_alias(MODEL, alias, str(number))
         return Promoted(alias, number, aliases.get(alias))
 
 
-def find(workspace: Workspace, version: int | None = None) -> Registered:
+def find_version(workspace: Workspace, version: int | None = None) -> Registered:
     """A version, by default the newest. Raises VersionNotFound, RegistryUnreachable."""
     with client_of(workspace) as client:
         if version is None:
-            numbers = [int(one.version) for one in _search(client, f"name = '{MODEL}'")]
+            numbers = [int(known.version) for known in client.search_model_versions(_OF_MODEL)]
             if not numbers:
                 raise VersionNotFound(f"{MODEL} has no version yet: `photoproof retrain` registers one")
             version = max(numbers)
-        return Registered(version, _get(client, version).tags.get("model_id", ""), new=False)
+        return Registered(version, get_version(client, version).tags.get("model_id", ""), new=False)
 
 
 def versions_by_alias(workspace: Workspace) -> dict[str, int]:
@@ -93,7 +96,7 @@ def versions_by_alias(workspace: Workspace) -> dict[str, int]:
 def tags_of(workspace: Workspace, version: int) -> dict[str, str]:
     """The tags of a version. Raises VersionNotFound, RegistryUnreachable."""
     with client_of(workspace) as client:
-        return dict(_get(client, version).tags)
+        return dict(get_version(client, version).tags)
 
 
 def set_tags(workspace: Workspace, version: int, tags: dict[str, str]) -> None:
@@ -103,7 +106,7 @@ def set_tags(workspace: Workspace, version: int, tags: dict[str, str]) -> None:
             client.set_model_version_tag(MODEL, str(version), key, value)
 
 
-def all_versions(workspace: Workspace) -> list[Version]:
+def all_versions(workspace: Workspace) -> list[ModelVersion]:
     """Every version that the registry has, with its tags and aliases. Raises RegistryUnreachable."""
     uri = tracking.tracking_uri(workspace.root)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -112,34 +115,30 @@ def all_versions(workspace: Workspace) -> list[Version]:
         names: dict[int, list[str]] = {}
         for alias, version in _aliases(client).items():
             names.setdefault(version, []).append(alias)
-        found = _search(client, f"name = '{MODEL}'")
         return [
-            Version(int(one.version), dict(one.tags), tuple(sorted(names.get(int(one.version), ())))) for one in found
+            ModelVersion(int(known.version), dict(known.tags), tuple(sorted(names.get(int(known.version), ()))))
+            for known in client.search_model_versions(_OF_MODEL)
         ]
 
 
-def describe(workspace: Workspace, version: int, markdown: str) -> None:
+def describe_version(workspace: Workspace, version: int, markdown: str) -> None:
     """Show a text on the version's page, unless a person has written one there. Raises RegistryUnreachable."""
     with client_of(workspace) as client:
-        there = _get(client, version).description
-        if not there or there.startswith(f"# {MODEL}"):
+        description = get_version(client, version).description
+        if not description or description.startswith(f"# {MODEL}"):
             client.update_model_version(MODEL, str(version), markdown)
 
 
+def get_version(client: "MlflowClient", version: int) -> "MlflowVersion":
+    """MLflow's own record of a version. Raises VersionNotFound, which names those that exist."""
+    versions = client.search_model_versions(_OF_MODEL)
+    for known in versions:
+        if int(known.version) == version:
+            return known
+    numbers = ", ".join(sorted((str(known.version) for known in versions), key=int)) or "none"
+    raise VersionNotFound(f"{MODEL} has no version {version}; its versions: {numbers}")
+
+
 def _aliases(client: "MlflowClient") -> dict[str, int]:
-    found = _search(client, f"name = '{MODEL}'", models=True)
-    return {alias: int(version) for alias, version in found[0].aliases.items()} if found else {}
-
-
-def _search(client: "MlflowClient", query: str, models: bool = False) -> list[Any]:
-    search = client.search_registered_models if models else client.search_model_versions
-    return list(search(query))
-
-
-def _get(client: "MlflowClient", version: int) -> "ModelVersion":
-    found = _search(client, f"name = '{MODEL}'")
-    for one in found:
-        if int(one.version) == version:
-            return one
-    known = ", ".join(sorted((str(one.version) for one in found), key=int)) or "none"
-    raise VersionNotFound(f"{MODEL} has no version {version}; its versions: {known}")
+    models = client.search_registered_models(_OF_MODEL)
+    return {alias: int(version) for alias, version in models[0].aliases.items()} if models else {}

@@ -50,7 +50,7 @@ def holders(
 
 def _uses(
     workspace: Workspace,
-    version: versions.Version,
+    version: versions.ModelVersion,
     folder: Path,
     products: frozenset[str],
     photos: frozenset[str],

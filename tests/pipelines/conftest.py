@@ -34,8 +34,8 @@ from pipelines.database.engine import connect, transaction
 from pipelines.deployment.addresses import RunningServer
 from pipelines.deployment.model_server import running_server
 from pipelines.deployment.reconcile import Deployment, deploy
-from pipelines.registry import register as registration
 from pipelines.registry import versions
+from pipelines.registry.register import register_model
 from pipelines.registry.versions import Registered
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
@@ -333,7 +333,7 @@ def register_real(workspace: Workspace, evaluated) -> Callable[[], Registered]:
 
     def made() -> Registered:
         put(workspace, evaluated.root / "models" / "saved_model", {}, lambda folder: None)
-        return registration.register(workspace)
+        return register_model(workspace)
 
     return made
 
@@ -341,7 +341,7 @@ def register_real(workspace: Workspace, evaluated) -> Callable[[], Registered]:
 def registering(workspace: Workspace, exported: Callable[[str], Path]) -> Register:
     def made(model_id: str, spoil: Callable[[Path], object] = lambda folder: None, **figures: float) -> Registered:
         put(workspace, exported(model_id), figures, spoil)
-        return registration.register(workspace)
+        return register_model(workspace)
 
     return made
 

@@ -45,7 +45,7 @@ class Card:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG that is the same for the same figure."""
-    figure.savefig(path, dpi=110, metadata={"Software": None}, facecolor="white")
+    figure.savefig(path, format="png", dpi=110, metadata={"Software": None}, facecolor="white")
 
 
 def roc_curves(groups: dict[str, dict[str, Roc]]) -> Figure:

@@ -87,10 +87,10 @@ class Catalogue:
 @pytest.fixture
 def catalogue(engine: Engine, evaluated, served: str) -> Catalogue:
     """Ten products p0 to p9, two a category, and no photos."""
-    made = Catalogue(engine, evaluated.root / "data", served)
+    catalogue = Catalogue(engine, evaluated.root / "data", served)
     for product in range(10):
-        made.add_product(f"p{product}", made.original(product), f"Category {product // 2}")
-    return made
+        catalogue.add_product(f"p{product}", catalogue.original(product), f"Category {product // 2}")
+    return catalogue
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ def claimed(catalogue: Catalogue) -> Catalogue:
 def copy_of() -> Callable[[bytes], bytes]:
     """The same picture saved again as a JPEG."""
 
-    def made(image_bytes: bytes) -> bytes:
+    def saved_again(image_bytes: bytes) -> bytes:
         out = io.BytesIO()
         Image.open(io.BytesIO(image_bytes)).convert("RGB").save(out, "JPEG", quality=90)
         return out.getvalue()
 
-    return made
+    return saved_again

@@ -14,10 +14,10 @@ from PIL import Image
 
 from photoproof import StaleEmbedding, Verifier
 from photoproof.pictures.prepare import prepare
-from pipelines.auditing.judging import Claim, judge_or_error
+from pipelines.auditing.claim_outcome import Claim, verify_claim_or_error
 from pipelines.auditing.originals import Original
 from pipelines.auditing.replay import NEEDED
-from pipelines.auditing.report import find
+from pipelines.auditing.report import gather_findings
 from pipelines.database.engine import transaction
 from pipelines.database.tables import audits, embeddings, photos, products, verdicts
 from pipelines.workspace.lock import WorkspaceBusy, exclusive
@@ -32,8 +32,8 @@ def saved(picture: Image.Image, form: str = "PNG") -> bytes:
 
 
 def test_every_claim_has_one_verdict_with_all_that_a_replay_needs(claimed):
-    found = claimed.audit()
-    assert sum(found.outcomes.values()) == 40
+    audited = claimed.audit()
+    assert sum(audited.outcomes.values()) == 40
     rows = claimed.rows(verdicts)
     assert len({row["photo_id"] for row in rows}) == len(rows) == 40
     assert all(row[name] for row in rows for name in (*NEEDED, "model_name", "model_version", "reason"))
@@ -43,10 +43,10 @@ def test_a_verdict_is_what_the_client_says_of_the_two_pictures(claimed):
     claimed.audit()
     row = next(row for row in claimed.rows(verdicts) if row["photo_id"] == "photo-3-2")
     with Verifier(claimed.server) as verifier:
-        said = verifier.verify(claimed.original(4), claimed.photo(3, 2))
-    assert (row["outcome"], row["model_id"]) == (said.outcome, said.model_id)
-    assert (row["original_sha256"], row["photo_sha256"]) == (said.original_sha256, said.photo_sha256)
-    assert row["probability"] == pytest.approx(said.probability, abs=1e-4)
+        verdict = verifier.verify(claimed.original(4), claimed.photo(3, 2))
+    assert (row["outcome"], row["model_id"]) == (verdict.outcome, verdict.model_id)
+    assert (row["original_sha256"], row["photo_sha256"]) == (verdict.original_sha256, verdict.photo_sha256)
+    assert row["probability"] == pytest.approx(verdict.probability, abs=1e-4)
 
 
 def test_an_audit_with_nothing_new_asks_nothing(claimed):
@@ -78,7 +78,7 @@ def test_broken_pictures_are_all_accounted_for(claimed):
     huge = saved(Image.new("RGB", (60, 60)))
     broken = {
         "empty": b"",
-        "text": b"no picture at all",
+        "text": b"not a picture at all",
         "truncated": good[: len(good) // 2],
         "header only": good[:20],
         "tiny": saved(Image.new("RGB", (8, 8))),
@@ -92,10 +92,10 @@ def test_broken_pictures_are_all_accounted_for(claimed):
     claimed.add_photo("of no original", "no original", good)
     claimed.add_product("broken original", b"\xff\xd8\xff broken")
     claimed.add_photo("of broken original", "broken original", good)
-    found = claimed.audit()
-    assert found.outcomes["refused"] == len(broken) + 3
-    assert sum(found.outcomes.values()) == len(claimed.rows(photos)) == len(claimed.rows(audits))
-    assert len(claimed.rows(verdicts)) + found.outcomes["refused"] == len(claimed.rows(photos))
+    audited = claimed.audit()
+    assert audited.outcomes["refused"] == len(broken) + 3
+    assert sum(audited.outcomes.values()) == len(claimed.rows(photos)) == len(claimed.rows(audits))
+    assert len(claimed.rows(verdicts)) + audited.outcomes["refused"] == len(claimed.rows(photos))
     assert claimed.outcome_of("broken text").startswith("refused: photo: ")
     assert "has no original" in claimed.outcome_of("of no original")
     assert claimed.outcome_of("of broken original").startswith("refused: the original of broken original: ")
@@ -120,34 +120,38 @@ def test_what_changes_after_its_verdict_is_audited_again_and_reported_by_what_it
     second = first | ({"claimed_product_id": "p6"} if change == "claim" else {"image_bytes": catalogue.photo(6, 1)})
     catalogue.add_photo("photo-17", "p1", catalogue.photo(1, 1))
     catalogue.audit()
-    before = find(catalogue.engine, Audit(), Evaluate()).counts
+    before = gather_findings(catalogue.engine, Audit(), Evaluate()).counts
     catalogue.change_photo("photo-17", **second)
-    assert find(catalogue.engine, Audit(), Evaluate()).counts == dict.fromkeys(before, 0) | {"not audited": 1}
+    assert gather_findings(catalogue.engine, Audit(), Evaluate()).counts == dict.fromkeys(before, 0) | {
+        "not audited": 1
+    }
     assert sum(catalogue.audit().outcomes.values()) == 1
     old, new = catalogue.rows(verdicts)
     names = ("claimed_product_id", "photo_sha256")
     assert [new[name] for name in names] == [catalogue.rows(photos)[0][name] for name in (names[0], "sha256")]
     assert [old[name] for name in names] != [new[name] for name in names]
-    assert find(catalogue.engine, Audit(), Evaluate()).counts == dict.fromkeys(before, 0) | {new["outcome"]: 1}
+    assert gather_findings(catalogue.engine, Audit(), Evaluate()).counts == dict.fromkeys(before, 0) | {
+        new["outcome"]: 1
+    }
     assert {row["verdict_id"] for row in catalogue.rows(audits)} == {old["verdict_id"], new["verdict_id"]}
     catalogue.change_photo("photo-17", **first)
     assert catalogue.audit().outcomes == {}
-    assert find(catalogue.engine, Audit(), Evaluate()).counts == before
+    assert gather_findings(catalogue.engine, Audit(), Evaluate()).counts == before
 
 
-def test_a_refusal_and_a_copy_of_before_a_change_are_no_outcome_of_what_the_photo_is_now(catalogue):
-    catalogue.add_photo("broken", "p1", b"no picture")
+def test_a_refusal_and_a_copy_of_before_a_change_are_not_outcomes_of_what_the_photo_is_now(catalogue):
+    catalogue.add_photo("broken", "p1", b"not a picture")
     catalogue.add_photo("copy", "p2", catalogue.original(2))
     catalogue.audit()
     for photo_id in ("broken", "copy"):
         catalogue.change_photo(photo_id, claimed_product_id="p3", image_bytes=catalogue.photo(3, 1))
-    assert find(catalogue.engine, Audit(), Evaluate()).counts["not audited"] == 2
-    found = catalogue.audit().outcomes
-    counts = find(catalogue.engine, Audit(), Evaluate()).counts
-    assert {name: count for name, count in counts.items() if count} == found and sum(found.values()) == 2
+    assert gather_findings(catalogue.engine, Audit(), Evaluate()).counts["not audited"] == 2
+    outcomes = catalogue.audit().outcomes
+    counts = gather_findings(catalogue.engine, Audit(), Evaluate()).counts
+    assert {name: count for name, count in counts.items() if count} == outcomes and sum(outcomes.values()) == 2
     catalogue.change_photo("copy", claimed_product_id="p2", image_bytes=catalogue.original(2))
     assert catalogue.audit().outcomes == {}
-    assert find(catalogue.engine, Audit(), Evaluate()).counts["identical"] == 1
+    assert gather_findings(catalogue.engine, Audit(), Evaluate()).counts["identical"] == 1
     assert [row["outcome"] for row in catalogue.rows(verdicts)].count("identical") == 1
 
 
@@ -166,9 +170,9 @@ def test_a_claim_that_was_a_copy_of_an_earlier_original_is_counted_once(catalogu
     original(catalogue.photo(1, 1))
     assert catalogue.audit().outcomes == {"identical": 1}
     with transaction(catalogue.engine) as connection:
-        here = audits.c.model_id == "other"
-        connection.execute(sa.update(audits).where(here).values(at=datetime.now(UTC) + timedelta(days=1)))
-    assert sum(find(catalogue.engine, Audit(), Evaluate()).counts.values()) == 1
+        others = audits.c.model_id == "other"
+        connection.execute(sa.update(audits).where(others).values(at=datetime.now(UTC) + timedelta(days=1)))
+    assert sum(gather_findings(catalogue.engine, Audit(), Evaluate()).counts.values()) == 1
 
 
 def test_an_embedding_of_another_model_is_never_compared_with(claimed):
@@ -176,15 +180,15 @@ def test_an_embedding_of_another_model_is_never_compared_with(claimed):
         other = verifier.encode(claimed.original(1)).vector
         right = verifier.verify(claimed.original(5), claimed.photo(5, 0))
         with transaction(claimed.engine) as connection:
-            row = {"vector": other.tobytes(), "width": 96, "height": 80, "glance": bytes(3072), "model_id": "other"}
-            originals = [{"sha256": one["sha256"]} | row for one in claimed.rows(products)]
+            row = {"vector": other.tobytes(), "width": 96, "height": 80, "thumbnail": bytes(3072), "model_id": "other"}
+            originals = [{"sha256": product["sha256"]} | row for product in claimed.rows(products)]
             connection.execute(sa.insert(embeddings), originals)
         claimed.audit()
         stale = dataclasses.replace(verifier.encode(claimed.original(5)), model_id="other")
         picture = prepare(claimed.original(5))
         original = Original(picture.sha256, stale, picture, None)
         claim = Claim("photo-5-0", "p5", right.photo_sha256, picture.sha256, claimed.photo(5, 0), original)
-        assert isinstance(judge_or_error(verifier, "other", claim, 0.0), StaleEmbedding)
+        assert isinstance(verify_claim_or_error(verifier, "other", claim, 0.0), StaleEmbedding)
     verdict = next(row for row in claimed.rows(verdicts) if row["photo_id"] == "photo-5-0")
     assert verdict["probability"] == pytest.approx(right.probability, abs=1e-4)
     assert {row["model_id"] for row in claimed.rows(verdicts)} == {right.model_id}
@@ -214,7 +218,7 @@ def test_a_mismatch_names_the_products_that_it_looks_like(claimed):
         photo_id, near = next(iter(named.items()))
         product, shot = map(int, photo_id.split("-")[1:])
         cosines = vectors @ verifier.encode(claimed.photo(product, shot)).vector
-    assert [one for one, _ in near] == [f"p{at}" for at in np.argsort(-cosines)[:3]]
+    assert [product_id for product_id, _ in near] == [f"p{at}" for at in np.argsort(-cosines)[:3]]
     assert [cosine for _, cosine in near] == pytest.approx(sorted(cosines, reverse=True)[:3], abs=1e-5)
 
 

@@ -41,17 +41,17 @@ def bomb() -> bytes:
 
 def broken_pictures(photo: bytes, original: bytes) -> dict[str, bytes]:
     """Pictures that a photo can be and should not."""
-    image, of_original = (Image.open(io.BytesIO(one)).convert("RGB") for one in (photo, original))
+    image, of_original = (Image.open(io.BytesIO(picture)).convert("RGB") for picture in (photo, original))
     return {
         "truncated": photo[: len(photo) // 2],
-        "text": b"this is no picture",
+        "text": b"this is not a picture",
         "flipped": bytes(byte ^ 0xFF for byte in photo),
         "bomb": bomb(),
         "white": saved(Image.new("RGB", (96, 80), "white")),
         "black": saved(Image.new("RGB", (96, 80), "black"), "PNG"),
         "tiny": saved(image.resize((20, 20)), "PNG"),
         "copy": original,
-        "again": saved(of_original, quality=60),
+        "saved again": saved(of_original, quality=60),
         "webp": saved(image, "WEBP", quality=90),
         "turned": saved(image, exif=orientation(6)),
         "half": saved(image)[:-40],
@@ -74,13 +74,15 @@ class Corpus:
         products = [f"p{number}" for number in range(6)]
         drawn_originals = [(drawn / "originals" / f"product-{number:02}.png").read_bytes() for number in range(6)]
         originals = dict(zip(products, drawn_originals, strict=True))
-        self.catalogue = [[one, f"Product {one}", "", self.picture(each)] for one, each in originals.items()]
-        some = self.catalogue[0][3]
+        self.catalogue = [
+            [product, f"Product {product}", "", self.picture(original)] for product, original in originals.items()
+        ]
+        picture_name = self.catalogue[0][3]
         self.catalogue += [
-            ["p6", "Broken", "", self.picture(b"no picture")],
-            ["p0", "Again", "", some],
-            ["", "Nameless", "", some],
-            ["p7", "", "", some],
+            ["p6", "Broken", "", self.picture(b"not a picture")],
+            ["p0", "Again", "", picture_name],
+            ["", "Nameless", "", picture_name],
+            ["p7", "", "", picture_name],
             ["p8", "Lost", "", "pictures/nowhere"],
         ]
         self.photos: list[list[str]] = []
@@ -103,7 +105,7 @@ class Corpus:
         self.add("late", good, "p1", "", taken_at="tomorrow")
         self.photos.append(["lost", "pictures/nowhere", "p1", "", "", ""])
         self.photos.append(["outside", "../../etc/passwd", "p1", "", "", ""])
-        self.photos.append(["short", some])
+        self.photos.append(["short", picture_name])
 
     def picture(self, picture: bytes) -> str:
         """Write a picture; the name to import it by."""
@@ -147,12 +149,12 @@ def test_every_row_of_a_broken_corpus_is_verified_accepted_set_aside_or_refused(
     accepted = read_manifest(corpus.root / "reports" / "validation" / "accepted.parquet")
     places.update(zip(accepted.role, accepted.picture_id, strict=True))
     aside = quarantine.set_aside(engine, "v")
-    places.update((one.role, one.picture_id) for one in aside)
+    places.update((picture.role, picture.picture_id) for picture in aside)
     with engine.begin() as connection:
         audited = connection.execute(sa.select(audits.c.photo_id, audits.c.state)).all()
         known = set(connection.scalars(sa.select(photos.c.photo_id)))
         answered = connection.scalar(sa.select(sa.func.count()).select_from(verdicts))
-    places.update(("photo", one.photo_id) for one in audited)
+    places.update(("photo", row.photo_id) for row in audited)
 
     assert imported.products.rows == len(corpus.catalogue) and imported.photos.rows == len(corpus.photos)
     assert set(places.values()) == {1}, "a row is in two places"
@@ -161,16 +163,16 @@ def test_every_row_of_a_broken_corpus_is_verified_accepted_set_aside_or_refused(
     assert len(places) + refused == len(corpus.catalogue) + len(corpus.photos)
     assert ingested.originals + ingested.photos == len(accepted) + len(aside)
     assert ingested.photos_without_truth == len(audited)
-    assert answered == sum(one.state != "refused" for one in audited)
+    assert answered == sum(row.state != "refused" for row in audited)
     # Each way is taken, so that the sums say something.
-    assert {one.state for one in audited} == {"verified", "identical", "refused"}
+    assert {row.state for row in audited} == {"verified", "identical", "refused"}
     assert refused == 4 + 9
-    assert {one.role for one in aside} == {"original", "photo"}
+    assert {picture.role for picture in aside} == {"original", "photo"}
 
 
 def test_what_is_set_aside_of_a_broken_corpus_has_its_reason_and_what_is_fine_is_accepted(corpus, engine):
     brought_in(corpus, engine)
-    found = {one.picture_id: one.reason for one in quarantine.set_aside(engine, "v")}
+    reasons = {picture.picture_id: picture.reason for picture in quarantine.set_aside(engine, "v")}
     wanted = {
         "truth truncated": "does not decode",
         "truth text": "does not decode",
@@ -181,10 +183,10 @@ def test_what_is_set_aside_of_a_broken_corpus_has_its_reason_and_what_is_fine_is
         "truth black": "too dark",
         "truth tiny": "narrower than 32 px",
         "truth copy": "a copy of an original, not a photo",
-        "truth again": "equal or nearly equal to an original, not a photo (p1)",
+        "truth saved again": "equal or nearly equal to an original, not a photo (p1)",
         "of a broken original": "the original of its product p6 is set aside",
         "p6": "does not decode",
     }
-    assert set(found) == set(wanted)
+    assert set(reasons) == set(wanted)
     for name, reason in wanted.items():
-        assert found[name].startswith(reason), name
+        assert reasons[name].startswith(reason), name

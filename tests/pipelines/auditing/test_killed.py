@@ -17,11 +17,11 @@ from pipelines.database.tables import audits, embeddings, verdicts
 DIES_AT = """
 import os, signal, sys
 from sqlalchemy import event
-from pipelines import audit_claims, audit_originals
-from pipelines.database import connect
+from pipelines.auditing import claims, originals
+from pipelines.database.engine import connect
 url, server, where, number = sys.argv[1:]
 engine, seen = connect(url), 0
-audit_claims.BATCH = audit_originals.BATCH = 4
+claims.BATCH = originals.BATCH = 4
 
 def die(*_):
     global seen
@@ -30,7 +30,7 @@ def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
 event.listen(engine, where, die)
-audit_claims.audit_claims(engine, server, progress=False)
+claims.audit_claims(engine, server, progress=False)
 """
 
 
@@ -48,18 +48,18 @@ def dies_at(claimed) -> Callable[[str, int], int]:
 
 @pytest.mark.slow
 def test_killed_at_any_point_and_started_again_there_is_one_outcome_a_photo(claimed, dies_at):
-    broken = ("broken", "p1", b"no picture"), ("same", "p1", claimed.original(1))
+    broken = ("broken", "p1", b"not a picture"), ("same", "p1", claimed.original(1))
     for photo in broken:
         claimed.add_photo(*photo)
     codes = [dies_at("commit", number) for number in (2, 6, 9)]
     codes += [dies_at("before_cursor_execute", number) for number in (25, 40, 61)]
     assert codes == [-signal.SIGKILL] * len(codes)
-    half = len(claimed.rows(audits))
+    half_done = len(claimed.rows(audits))
     claimed.audit()
-    assert half < 42 == len(claimed.rows(audits))
+    assert half_done < 42 == len(claimed.rows(audits))
     assert len({row["photo_id"] for row in claimed.rows(audits)}) == 42
-    told = [row["photo_id"] for row in claimed.rows(verdicts)]
-    assert len(told) == len(set(told)) == 41
+    photo_ids = [row["photo_id"] for row in claimed.rows(verdicts)]
+    assert len(photo_ids) == len(set(photo_ids)) == 41
     assert {row["verdict_id"] for row in claimed.rows(audits)} - {None} == {
         row["verdict_id"] for row in claimed.rows(verdicts)
     }
@@ -78,12 +78,12 @@ def test_workers_on_postgresql_share_photos_and_originals_without_doing_one_twic
         return audit_claims(engine, claimed.server, progress=False)
 
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(work, engines))
+        audits_done = list(pool.map(work, engines))
     for engine in engines:
         engine.dispose()
-    done = [sum(one.outcomes.values()) for one in found]
-    assert sum(done) == 40 == len(claimed.rows(verdicts)) == len(claimed.rows(audits))
-    assert sum(1 for one in done if one) > 1
+    counts = [sum(audited.outcomes.values()) for audited in audits_done]
+    assert sum(counts) == 40 == len(claimed.rows(verdicts)) == len(claimed.rows(audits))
+    assert sum(1 for count in counts if count) > 1
     originals = {row["sha256"] for row in claimed.rows(embeddings)} - {
         row["photo_sha256"] for row in claimed.rows(audits)
     }

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from photoproof.command_line.cli import run
-from pipelines.auditing.labels import Decision, label
-from pipelines.auditing.report import find, write_report
+from pipelines.auditing.labels import PhotoDecision, label_photos
+from pipelines.auditing.report import gather_findings, write_report
 from pipelines.workspace.params import Audit
 from training.stage.errors import BadInput
 from training.stage.params import Evaluate
@@ -17,7 +17,7 @@ from training.stage.params import Evaluate
 
 @pytest.fixture
 def audited(claimed, copy_of):
-    claimed.add_photo("again", "p9", claimed.photo(0, 0))
+    claimed.add_photo("second upload", "p9", claimed.photo(0, 0))
     claimed.add_photo("copy", "p1", copy_of(claimed.original(1)))
     claimed.add_photo("broken", "p1", b"<no picture>")
     claimed.audit(sample_share=0.5)
@@ -26,42 +26,50 @@ def audited(claimed, copy_of):
 
 def test_every_claim_is_counted_once_by_outcome_and_category(audited):
     audited.add_photo("late", "p3", audited.photo(3, 9))
-    found = find(audited.engine, Audit(), Evaluate())
-    assert sum(found.counts.values()) == 44
-    assert (found.counts["identical"], found.counts["refused"], found.counts["not audited"]) == (1, 1, 1)
-    assert {name: sum(one[name] for one in found.categories.values()) for name in found.counts} == found.counts
-    assert len(found.mismatches) == found.counts["mismatch"] and len(found.reviews) == found.counts["review"]
-    assert found.warnings[-1] == "1 claims are not audited yet: run `photoproof audit`"
+    findings = gather_findings(audited.engine, Audit(), Evaluate())
+    assert sum(findings.counts.values()) == 44
+    assert (findings.counts["identical"], findings.counts["refused"], findings.counts["not audited"]) == (1, 1, 1)
+    assert {
+        name: sum(counts[name] for counts in findings.categories.values()) for name in findings.counts
+    } == findings.counts
+    assert (
+        len(findings.mismatches) == findings.counts["mismatch"] and len(findings.reviews) == findings.counts["review"]
+    )
+    assert findings.warnings[-1] == "1 claims are not audited yet: run `photoproof audit`"
 
 
 def test_the_page_stands_alone_and_shows_what_the_json_has(audited, tmp_path):
-    found = find(audited.engine, Audit(), Evaluate())
-    text = write_report(audited.engine, found, tmp_path, shown=4, confidence=0.95).read_text()
+    findings = gather_findings(audited.engine, Audit(), Evaluate())
+    text = write_report(audited.engine, findings, tmp_path, shown=4, confidence=0.95).read_text()
     assert "http" not in text
     assert "&lt;no picture" not in text and "<no picture" not in text
     kept = json.loads((tmp_path / "audit.json").read_text())
-    assert kept["counts"] == found.counts
-    assert [one["photo_id"] for one in kept["refused"]] == ["broken"]
+    assert kept["counts"] == findings.counts
+    assert [claim["photo_id"] for claim in kept["refused"]] == ["broken"]
     assert kept["mismatches"][0]["photo_id"] in text
-    assert any(set(one["photo_ids"]) == {"again", "photo-0-0"} for one in kept["duplicates"])
+    assert any(set(group["photo_ids"]) == {"second upload", "photo-0-0"} for group in kept["duplicates"])
     assert not list(tmp_path.glob("*.part*"))
 
 
 def test_a_mismatch_says_what_it_looks_like(audited):
-    rows = [row for row in find(audited.engine, Audit(), Evaluate()).mismatches if row.photo_id.endswith(("-2", "-3"))]
+    rows = [
+        row
+        for row in gather_findings(audited.engine, Audit(), Evaluate()).mismatches
+        if row.photo_id.endswith(("-2", "-3"))
+    ]
     assert rows
     assert any(row.looks_like == f"looks like p{row.photo_id.split('-')[1]}" for row in rows)
 
 
 def test_nothing_audited_is_one_line(catalogue):
     with pytest.raises(BadInput, match="run `photoproof audit`"):
-        find(catalogue.engine, Audit(), Evaluate())
+        gather_findings(catalogue.engine, Audit(), Evaluate())
 
 
 def test_the_report_states_the_rates_of_decisions_so_far(audited):
-    before = find(audited.engine, Audit(), Evaluate()).rates[0]
-    label(audited.engine, [Decision(f"photo-{product}-0", f"p{product}") for product in range(10)])
-    after = find(audited.engine, Audit(confidence=0.9), Evaluate()).rates[0]
+    before = gather_findings(audited.engine, Audit(), Evaluate()).rates[0]
+    label_photos(audited.engine, [PhotoDecision(f"photo-{product}-0", f"p{product}") for product in range(10)])
+    after = gather_findings(audited.engine, Audit(confidence=0.9), Evaluate()).rates[0]
     assert before.decided == 0 < after.decided <= 10
     assert after.false_reject.claims == after.decided
 

@@ -14,20 +14,20 @@ import pandas as pd
 import pytest
 
 from pipelines.registry import artifacts, connection, versions
-from pipelines.registry import register as registration
+from pipelines.registry.register import register_model
 from pipelines.workspace.ports import free_port
 from training.saved_model import assets
 from training.stage.errors import BadInput
 
 
 def test_a_model_becomes_version_1(register):
-    made = register("m-one")
-    assert (made.version, made.model_id, made.new) == (1, "m-one", True)
+    registered = register("m-one")
+    assert (registered.version, registered.model_id, registered.new) == (1, "m-one", True)
 
 
 def test_registering_the_same_model_twice_gives_one_version(register):
-    first, again = register("m-one"), register("m-one")
-    assert (again.version, again.new) == (first.version, False)
+    first, second = register("m-one"), register("m-one")
+    assert (second.version, second.new) == (first.version, False)
 
 
 def test_another_model_becomes_the_next_version(register):
@@ -73,15 +73,15 @@ def test_the_pyfunc_answers_for_pairs_of_image_bytes(register, workspace):
     versions.promote(workspace, 1)
     model = mlflow.pyfunc.load_model("models:/product-encoder@champion")
     pairs = pd.DataFrame({"original_bytes": [b"a", b"a", b"bad"], "photo_bytes": [b"a", b"c", b"a"]})
-    said = model.predict(pairs)
-    assert list(said.outcome) == ["match", "mismatch", "review"]
-    assert list(said.decoded) == [True, True, False]
-    assert set(said.columns) == {"similarity", "probability", "outcome", "decoded", "model_id"}
+    answers = model.predict(pairs)
+    assert list(answers.outcome) == ["match", "mismatch", "review"]
+    assert list(answers.decoded) == [True, True, False]
+    assert set(answers.columns) == {"similarity", "probability", "outcome", "decoded", "model_id"}
 
 
 def test_without_an_exported_model_it_says_what_to_run(workspace):
     with pytest.raises(BadInput, match="dvc repro export"):
-        registration.register(workspace)
+        register_model(workspace)
 
 
 def test_promoting_moves_the_alias_and_names_what_it_named_before(register, workspace):
@@ -99,14 +99,14 @@ def test_an_alias_can_be_promoted_by_name(register, workspace):
     assert versions.versions_by_alias(workspace) == {"champion": 1, "challenger": 1}
 
 
-def test_promoting_a_version_that_is_not_there_names_those_that_are(register, workspace):
+def test_promoting_a_version_that_does_not_exist_names_those_that_do(register, workspace):
     register("m-one")
     with pytest.raises(versions.VersionNotFound, match="has no version 7; its versions: 1") as error:
         versions.promote(workspace, 7)
     assert error.value.exit_code == 7
 
 
-def test_promoting_an_alias_that_is_not_there_names_those_that_are(register, workspace):
+def test_promoting_an_alias_that_does_not_exist_names_those_that_do(register, workspace):
     register("m-one")
     versions.promote(workspace, 1)
     with pytest.raises(versions.VersionNotFound, match=r"no alias 'nobody'; its aliases: champion \(version 1\)"):
@@ -205,8 +205,10 @@ def _answers(uri: str) -> bool:
         return False
 
 
-def test_a_bundle_of_certificates_that_is_not_there_is_one_line(workspace, monkeypatch):
+def test_a_missing_bundle_of_certificates_is_one_line(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{free_port()}")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(workspace.root / "none.pem"))
-    with pytest.raises(connection.RegistryUnreachable, match=r"REQUESTS_CA_BUNDLE names .*none.pem"):
+    with pytest.raises(
+        connection.RegistryUnreachable, match=r"REQUESTS_CA_BUNDLE names .*none.pem, which does not exist"
+    ):
         versions.versions_by_alias(workspace)

@@ -27,7 +27,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimOutcome:
     """What came of a claim: its row of `audits`, and rows of `verdicts` and `embeddings` where it has them."""
 
     audit: dict[str, Any]
@@ -35,28 +35,30 @@ class Judged:
     embedding: dict[str, Any] | None = None
 
     @property
-    def outcome(self) -> str:
+    def name(self) -> str:
         """match, mismatch, review, identical or refused."""
         return self.verdict["outcome"] if self.verdict else "refused"
 
 
-def judge_or_error(verifier: Verifier, model_id: str, claim: Claim, sample_share: float) -> Judged | PhotoproofError:
-    """`judge`, with an error as a value."""
+def verify_claim_or_error(
+    verifier: Verifier, model_id: str, claim: Claim, sample_share: float
+) -> ClaimOutcome | PhotoproofError:
+    """`verify_claim`, with an error as a value."""
     try:
-        return judge(verifier, model_id, claim, sample_share)
+        return verify_claim(verifier, model_id, claim, sample_share)
     except PhotoproofError as error:
         return error
 
 
-def judge(verifier: Verifier, model_id: str, claim: Claim, sample_share: float) -> Judged:
+def verify_claim(verifier: Verifier, model_id: str, claim: Claim, sample_share: float) -> ClaimOutcome:
     """The outcome of one claim under a model.
 
-    Raises what is no picture's fault: StaleEmbedding where another model serves by now, ServerUnavailable and the like.
+    Raises what no picture causes: StaleEmbedding where another model serves by now, ServerUnavailable and the like.
     """
     original = claim.original
     if original is None or original.embedding is None or original.picture is None:
         no_original = f"the claimed product {claim.product_id} has no original"
-        return _refused(claim, model_id, (original.trouble if original else None) or no_original, None)
+        return _refused(claim, model_id, (original.error if original else None) or no_original, None)
     try:
         photo = prepare(claim.image_bytes, "photo")
     except InvalidImage as error:
@@ -65,8 +67,8 @@ def judge(verifier: Verifier, model_id: str, claim: Claim, sample_share: float) 
         return _refused(claim, model_id, "photo: its sha256 in the database is not that of its bytes", photo)
     copied = copy_reason(original.picture, photo)
     if copied is not None:
-        audit = _audit(claim, "", "identical", copied, photo) | {"to_person": "identical"}
-        return Judged(audit, _verdict_row(claim, {"outcome": "identical", "reason": copied}))
+        audit = _audit_row(claim, "", "identical", copied, photo) | {"to_person": "identical"}
+        return ClaimOutcome(audit, _verdict_row(claim, {"outcome": "identical", "reason": copied}))
     try:
         # What was prepared is what is sent: the client leaves an upright picture of this size as it is.
         verdict = verifier.compare(original.embedding, photo.image_bytes)
@@ -78,18 +80,18 @@ def judge(verifier: Verifier, model_id: str, claim: Claim, sample_share: float) 
     sampled = hash_to_unit("live rates", model_id, claim.photo_id) < sample_share
     # A drawn review is asked as the others of the draw are: its decision counts in the live rates.
     why = "sample" if sampled else "review" if verdict.outcome == "review" else None
-    audit = _audit(claim, model_id, "verified", verdict.reason, photo) | {"sampled": sampled, "to_person": why}
+    audit = _audit_row(claim, model_id, "verified", verdict.reason, photo) | {"sampled": sampled, "to_person": why}
     row = embedding_row(claim.photo_sha256, embedding, photo) if embedding else None
-    return Judged(audit, _verdict_row(claim, _said(verdict)), row)
+    return ClaimOutcome(audit, _verdict_row(claim, _verdict_columns(verdict)), row)
 
 
-def _said(verdict: Verdict) -> dict[str, Any]:
+def _verdict_columns(verdict: Verdict) -> dict[str, Any]:
     names = ("outcome", "similarity", "distance", "probability", "accept_at", "reject_at", "reason")
     return {name: getattr(verdict, name) for name in (*names, "model_name", "model_version", "model_id")}
 
 
-def _verdict_row(claim: Claim, said: dict[str, Any]) -> dict[str, Any]:
-    return said | {
+def _verdict_row(claim: Claim, verdict: dict[str, Any]) -> dict[str, Any]:
+    return verdict | {
         "photo_id": claim.photo_id,
         "claimed_product_id": claim.product_id,
         "original_sha256": claim.original_sha256,
@@ -97,11 +99,7 @@ def _verdict_row(claim: Claim, said: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refused(claim: Claim, model_id: str, reason: str, photo: PreparedPicture | None) -> Judged:
-    return Judged(_audit(claim, model_id, "refused", reason, photo))
-
-
-def _audit(claim: Claim, model_id: str, state: str, reason: str, photo: PreparedPicture | None) -> dict[str, Any]:
+def _audit_row(claim: Claim, model_id: str, state: str, reason: str, photo: PreparedPicture | None) -> dict[str, Any]:
     return {
         "photo_id": claim.photo_id,
         "model_id": model_id,
@@ -114,3 +112,7 @@ def _audit(claim: Claim, model_id: str, state: str, reason: str, photo: Prepared
         "sampled": False,
         "to_person": None,
     }
+
+
+def _refused(claim: Claim, model_id: str, reason: str, photo: PreparedPicture | None) -> ClaimOutcome:
+    return ClaimOutcome(_audit_row(claim, model_id, "refused", reason, photo))
