@@ -18,6 +18,7 @@ from pipelines.database.engine import connect
 from pipelines.deployment.addresses import server_to_ask
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def audit(root: Path, label: str = "stable") -> Audit:
 
     Raises ServerUnavailable, ModelNotFound, WorkspaceBusy, BadInput: each with one line for a person.
     """
-    workspace = Workspace(root)
+    workspace = Workspace.at(root, Settings())
     return report(workspace, verify_claims(workspace, label))
 
 

@@ -14,6 +14,7 @@ from pipelines.deployment.plan import Step
 from pipelines.deployment.reconcile import Deployment, deploy, look
 from pipelines.orchestration.prefect_server import answers
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 from training.stage.run import describe
 
 AGAIN_SECONDS = 60
@@ -33,7 +34,7 @@ def deploy_flow(root: Path, retry: bool = False) -> Deployment:
 
     Raises DeployFailed, NotProven, RegistryUnreachable: each with one line for a person.
     """
-    workspace = Workspace(root)
+    workspace = Workspace.at(root, Settings())
     lines: list[str] = []
 
     def say(line: str) -> None:

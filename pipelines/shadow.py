@@ -8,6 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from pipelines.deployment.shadow import NoCanary, shadow
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 
 
 @flow(name="shadow")
@@ -20,7 +21,7 @@ def shadow_flow(root: Path, sample: PositiveInt = 100, hours: PositiveFloat = 24
         hours: how old they may be.
     """
     try:
-        found = shadow(Workspace(root), sample, hours)
+        found = shadow(Workspace.at(root, Settings()), sample, hours)
     except NoCanary as error:  # nothing is wrong: a schedule asks every day
         create_markdown_artifact(str(error), key="shadow", description="stable beside canary")
         print(f"shadow: {error}", flush=True)

@@ -1,4 +1,4 @@
-"""`photoproof deploy --watch` and `photoproof flows serve`, as people start them, on a real Prefect server."""
+"""`photoproof deploy --watch` and `photoproof flows`, as people start them, on a real Prefect server."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
 from pipelines.orchestration.prefect_server import prefect_api
 from pipelines.registry import versions
-from pipelines.schedules import deployments
+from pipelines.schedules import build_deployments
 from pipelines.workspace import lock
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
@@ -118,7 +118,7 @@ def test_served_flows_check_their_parameters_run_when_asked_and_leave_artifacts(
     versions.promote(deployed, 2, "challenger")
     quietly(deployed)
     put_claims(deployed, 3)
-    with running_server(deployed), command(deployed, prefect, "flows", "serve") as said:
+    with running_server(deployed), command(deployed, prefect, "flows") as said:
         until(lambda: "Ctrl-C" in said())
         until(lambda: len(prefect.post("deployments/filter", json={}).json()) == 4)
         for flow, wrong in (("retrain", {"from_database": "perhaps"}), ("shadow", {"sample": -3})):
@@ -140,9 +140,9 @@ def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
     made = {"name": "photoproof", "type": "process"}
     prefect.post("work_pools/", json=made).raise_for_status()
     with temporary_settings({PREFECT_API_URL: url}):
-        for one in deployments(deployed, read_application_params(deployed.params).schedules):
-            one.work_pool_name = "photoproof"
-            one.apply()
+        for deployment in build_deployments(deployed, read_application_params(deployed.params).schedules):
+            deployment.work_pool_name = "photoproof"
+            deployment.apply()
     versions.promote(deployed, 2)
     run_flow(prefect, deployed, "deploy").raise_for_status()
     words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "photoproof"]
@@ -177,17 +177,25 @@ def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeyp
     assert told[1:] == ["deploy: all is right again"]
 
 
+def break_database(workspace: Workspace) -> Callable[[], object]:
+    """Put a folder in the place of the product database's file; gives what puts the file back."""
+    file = workspace.state / "database.sqlite"
+    kept = file.rename(file.with_name("kept.sqlite"))
+    file.mkdir()
+    return lambda: (file.rmdir(), kept.rename(file))
+
+
 def test_what_failed_is_wrong_until_it_has_been_tried_again(deployed, monkeypatch):
     versions.promote(deployed, 2)
     monkeypatch.setattr(deploy, "AGAIN_SECONDS", 1)
-    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    mend_database = break_database(deployed)
     told: list[str] = []
     looks, deadline = iter(range(1000)), time.monotonic() + PATIENCE
 
     def between(seconds: float) -> bool:
         if next(looks) == 3:
-            assert len(told) == 1 and told[0].startswith("WARNING") and "127.0.0.1:9" in told[0]
-            monkeypatch.delenv("PHOTOPROOF_DATABASE_URL")
+            assert len(told) == 1 and told[0].startswith("WARNING") and "database.sqlite can't be reached" in told[0]
+            mend_database()
         return told[-1] == "deploy: all is right again" or time.monotonic() > deadline
 
     watch(deployed, 0, told.append, between)
@@ -198,7 +206,7 @@ def test_what_failed_is_wrong_until_it_has_been_tried_again(deployed, monkeypatc
 def test_a_deployment_that_took_long_to_fail_is_not_tried_again_at_once(deployed, monkeypatch):
     versions.promote(deployed, 2)
     monkeypatch.setattr(deploy, "AGAIN_SECONDS", 3)
-    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    break_database(deployed)
     held = deployed.serving / "deploy.lock"  # whoever deploys writes to it
     tries: list[int] = []
 

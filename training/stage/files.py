@@ -1,9 +1,36 @@
-"""Folders that a stage writes: whole or not at all."""
+"""Files and folders that appear by rename: whole, or not at all."""
 
+import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) that appears by rename."""
+    with writing_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing_whole(path: Path, durable: bool = False) -> Generator[Path, None, None]:
+    """The path of a part to write, beside `path`, whose place it takes when the `with` block ends without an error.
+
+    After an error the part is removed and `path` is what it was. With `durable` the part is on disk before it
+    takes the place, so that a power cut leaves the old file or the new one. The folder must exist; the part's
+    name ends in ".part", so what goes by a name's suffix must be told the format.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        if durable:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -23,10 +50,3 @@ def replacing(folder: Path) -> Generator[Path, None, None]:
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file by rename: whole, or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
