@@ -15,7 +15,7 @@ from pipelines.auditing.claims import Audited, audit_claims
 from pipelines.auditing.report import make_report
 from pipelines.database.engine import opened
 from pipelines.deployment.addresses import server_to_ask
-from pipelines.orchestration.run_log import say as log_line
+from pipelines.orchestration.run_log import log_line
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
@@ -45,7 +45,7 @@ def audit(root: Path, label: str = "stable") -> AuditResult:
 
     Raises ServerUnavailable, ModelNotFound, WorkspaceBusy, BadInput: each with one line for a person.
     """
-    workspace = Workspace(root)
+    workspace = Workspace.at(root, Settings())
     return write_report(workspace, verify_claims(workspace, label))
 
 

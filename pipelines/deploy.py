@@ -35,7 +35,8 @@ def deploy_flow(root: Path, retry: bool = False) -> Deployment:
 
     Raises DeployFailed, NotProven, RegistryUnreachable: each with one line for a person.
     """
-    workspace = Workspace(root)
+    settings = Settings()
+    workspace = Workspace.at(root, settings)
     lines: list[str] = []
 
     def say(line: str) -> None:
@@ -45,7 +46,7 @@ def deploy_flow(root: Path, retry: bool = False) -> Deployment:
 
     outcome = ""
     try:
-        deployment = deploy(workspace, Settings(), say=say, retry=retry)
+        deployment = deploy(workspace, settings, say=say, retry=retry)
         outcome = str(deployment)
         return deployment
     except Exception as error:

@@ -2,8 +2,8 @@
 
     database --ingest--> data/ --validate--> train --> evaluate --> export --> candidate? --> MLflow version
 
-Every stage runs as dvc.yaml states it, and only where something that it depends on has changed, so a run that was
-killed goes on where it stopped, and a run without anything new trains nothing and registers nothing.
+Every stage runs as dvc.yaml states it, and only where something that it depends on has changed: a run that was killed
+goes on where it stopped when it is started again, and a run on unchanged data trains nothing and registers nothing.
 """
 
 import contextlib
@@ -19,28 +19,36 @@ from pipelines.candidate.decision import CandidateDecision
 from pipelines.candidate.report import tabulate_against_champion
 from pipelines.data import history, ingest, quarantine_page, versioning
 from pipelines.database.engine import connect
-from pipelines.orchestration.run_log import say
-from pipelines.registry import connection, data_docs, drift_reference, versions
+from pipelines.orchestration.run_log import log_line
+from pipelines.registry import data_docs, drift_reference, register
+from pipelines.registry.connection import RegistryUnreachable
 from pipelines.registry.pages import run_link
-from pipelines.registry.register import register_model
+from pipelines.registry.versions import MODEL, Registered
 from pipelines.stages import stage_process
-from pipelines.stages.cancelling import _cancelled, finish_cancelled
+from pipelines.stages.cancelling import finish_cancelled, watch_for_cancellation
+from pipelines.stages.stage_process import StageFailed, StageRun
 from pipelines.workspace import lock
 from pipelines.workspace.params import check_params
 from pipelines.workspace.places import Workspace
+from pipelines.workspace.settings import Settings
 from training.stage.places import REFERENCE
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """What a retraining came to."""
+    """The outcome of a retraining."""
 
     data_version: str
+    """md5 of data/."""
     model_id: str
     version: int
+    """In MLflow."""
     new: bool
+    """False where the model was a version already."""
     challenger: bool
+    """Whether the version may challenge the champion."""
     lines: tuple[str, ...]
+    """One for each stage and one for the decision, for a person."""
 
 
 @flow(name="retrain", on_failure=[finish_cancelled])
@@ -53,34 +61,32 @@ def retrain(root: Path, from_database: bool = True) -> Retraining:
 
     Raises BadInput, StageFailed, StageStopped, WorkspaceBusy: each with one line for a person.
     """
-    workspace = Workspace(root)
+    workspace = Workspace.at(root, Settings())
     check_params(workspace.params)
     with lock.exclusive_workspace(workspace):
         data = ingest_pictures(workspace) if from_database else pull_data(workspace)
-        take_reference(workspace, data)
+        update_drift_reference(workspace, data)
         try:
             validated = run_stage(workspace, "validate")
-        except stage_process.StageFailed:
-            with contextlib.suppress(
-                connection.RegistryUnreachable
-            ):  # what stopped the stage is what a person must know
-                show_validation(workspace, data, again=True)
+        except StageFailed:
+            with contextlib.suppress(RegistryUnreachable):  # the stage's own error is what a person must know
+                show_validation(workspace, data, rebuild=True)
             raise
-        docs = show_validation(workspace, data, again=validated.ran)
+        docs = show_validation(workspace, data, rebuild=validated.ran)
         commit_data(workspace, data)
         trained = run_stage(workspace, "train")
         evaluated = run_stage(workspace, "evaluate")
         exported = run_stage(workspace, "export")
         commit_run(workspace)
         push_data(workspace)
-        registered = register(workspace, docs)
-        decision = decide(workspace, registered)
+        registered = register_model(workspace, docs)
+        decision = decide_candidacy(workspace, registered)
         return summarise(workspace, data, docs, [validated, trained, evaluated, exported], registered, decision)
 
 
 @task
 def ingest_pictures(workspace: Workspace) -> versioning.DataVersion:
-    """Bring data/ to what the product database has, and data.dvc to data/."""
+    """Bring data/ to the product database's labelled pictures, and data.dvc to data/."""
     started = time.monotonic()
     engine = connect(workspace.database_url)
     try:
@@ -88,34 +94,37 @@ def ingest_pictures(workspace: Workspace) -> versioning.DataVersion:
     finally:
         engine.dispose()
     data = versioning.add_data(workspace)
-    say(f"ingest: {report} in {time.monotonic() - started:.0f} s -> {data}")
+    log_line(f"ingest: {report} in {time.monotonic() - started:.0f} s -> {data}")
     return data
 
 
 @task
 def pull_data(workspace: Workspace) -> versioning.DataVersion:
-    """Bring data/ to what data.dvc says."""
+    """Bring data/ to the version that data.dvc names."""
     versioning.pull_data(workspace)
     data = versioning.read_version(workspace)
     assert data is not None, "pull_data refuses a workspace without data.dvc"
-    say(f"data: as data.dvc has it -> {data}")
+    log_line(f"data: as data.dvc has it -> {data}")
     return data
 
 
 @task
-def take_reference(workspace: Workspace, data: versioning.DataVersion) -> None:
-    """Have reference.json say how the champion's data are distributed, where the data is new."""
-    say(drift_reference.update_drift_reference(workspace, data))
+def update_drift_reference(workspace: Workspace, data: versioning.DataVersion) -> None:
+    """Bring reference.json, which drift is measured against, to the champion's data, where the data is new."""
+    log_line(drift_reference.update_drift_reference(workspace, data))
 
 
 @task
-def show_validation(workspace: Workspace, data: versioning.DataVersion, again: bool) -> data_docs.Docs | None:
-    """Put what was set aside where people look, and Data Docs into MLflow with a link to them in Prefect."""
+def show_validation(workspace: Workspace, data: versioning.DataVersion, rebuild: bool) -> data_docs.Docs | None:
+    """Write the page of the quarantine, and leave Data Docs in MLflow with a link to them in Prefect.
+
+    `rebuild`: although this data version has some.
+    """
     count = quarantine_page.record_quarantine(workspace, data)
     if count:
         page = workspace.reports / "validation" / "quarantine" / "index.html"
-        say(f"quarantine: {count:,} pictures -> {page}; `photoproof data quarantine` lists them")
-    docs = data_docs.log_docs(workspace, data, again)
+        log_line(f"quarantine: {count:,} pictures -> {page}; `photoproof data quarantine` lists them")
+    docs = data_docs.log_docs(workspace, data, rebuild)
     if docs:
         create_link_artifact(
             link=docs.link,
@@ -127,10 +136,10 @@ def show_validation(workspace: Workspace, data: versioning.DataVersion, again: b
 
 
 @task(task_run_name="{stage}")
-def run_stage(workspace: Workspace, stage: str) -> stage_process.StageRun:
-    """Run one stage of dvc.yaml."""
-    run = stage_process.run_stage(workspace, stage, stopped=_cancelled())
-    say(run.line)
+def run_stage(workspace: Workspace, stage: str) -> StageRun:
+    """Run one stage of dvc.yaml, until its end or until the run is cancelled."""
+    run = stage_process.run_stage(workspace, stage, stopped=watch_for_cancellation())
+    log_line(run.line)
     return run
 
 
@@ -142,34 +151,34 @@ def commit_data(workspace: Workspace, data: versioning.DataVersion) -> None:
 
 @task
 def commit_run(workspace: Workspace) -> None:
-    """Commit what the model was made of."""
+    """Commit dvc.lock and the files that the model was made from."""
     versioning.commit(workspace, ["dvc.lock", "params.yaml", str(REFERENCE)], "Retrain: stages as run")
 
 
 @task(retries=2, retry_delay_seconds=5)
 def push_data(workspace: Workspace) -> None:
-    """Push the data to the store, so that another machine can have this version."""
+    """Push the data to the store, from which other machines pull this version."""
     versioning.push_data(workspace)
 
 
 @task(retries=1, retry_delay_seconds=2)
-def register(workspace: Workspace, docs: data_docs.Docs | None) -> versions.Registered:
+def register_model(workspace: Workspace, docs: data_docs.Docs | None) -> Registered:
     """Register the exported model, unless it is a version already; its run names the Data Docs of its data."""
-    registered = register_model(workspace)
+    registered = register.register_model(workspace)
     if docs:
         data_docs.tag_training(workspace, registered.version, docs)
     if registered.new:
-        say(f"register: {versions.MODEL} version {registered.version}, model {registered.model_id}")
+        log_line(f"register: {MODEL} version {registered.version}, model {registered.model_id}")
     else:
-        say(f"register: nothing new, model {registered.model_id} is version {registered.version} already")
+        log_line(f"register: nothing new, model {registered.model_id} is version {registered.version} already")
     return registered
 
 
 @task
-def decide(workspace: Workspace, registered: versions.Registered) -> CandidateDecision:
+def decide_candidacy(workspace: Workspace, registered: Registered) -> CandidateDecision:
     """Decide whether the version may challenge the champion, unless that has been decided."""
     decision = find_kept_decision(workspace, registered) or decide_on_version(workspace, registered)
-    say(f"candidate: {decision}")
+    log_line(f"candidate: {decision}")
     return decision
 
 
@@ -178,16 +187,16 @@ def summarise(
     workspace: Workspace,
     data: versioning.DataVersion,
     docs: data_docs.Docs | None,
-    runs: list[stage_process.StageRun],
-    registered: versions.Registered,
+    runs: list[StageRun],
+    registered: Registered,
     decision: CandidateDecision,
 ) -> Retraining:
-    """Leave the run's outcome where people look: as an artifact in Prefect, and as the flow's value."""
+    """Leave the run's outcome as an artifact in Prefect, and return it as the flow's value."""
     lines = [*(run.line for run in runs), f"candidate: {decision}"]
     create_markdown_artifact(
         "\n".join(
             [
-                f"# {versions.MODEL} version {registered.version}: {decision.standing}",
+                f"# {MODEL} version {registered.version}: {decision.standing}",
                 "",
                 *(f"- {line}" for line in lines),
                 "",

@@ -1,4 +1,4 @@
-"""All flows as Prefect deployments, with the schedules of params.yaml: `photoproof flows serve`."""
+"""All flows as Prefect deployments, with the schedules of params.yaml: `photoproof flows`."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ from pipelines.shadow import shadow_flow
 from pipelines.workspace.params import Schedules, read_application_params
 from pipelines.workspace.places import Workspace
 
-ONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+ONE_RUN_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 """Shows in Prefect's page what the workspace's own lock enforces: one run at a time."""
 
 
-def deployments(workspace: Workspace, schedules: Schedules) -> list[RunnerDeployment]:
-    """Every flow with its schedule, tags and description; what a run may be told is in Prefect's form, typed."""
+def build_deployments(workspace: Workspace, schedules: Schedules) -> list[RunnerDeployment]:
+    """Every flow with its schedule, tags and description; Prefect's form for a run has its parameters, typed."""
     root = str(workspace.root)
     flows: list[tuple[Any, str, dict[str, Any], list[str]]] = [
         (retrain, schedules.retrain, {"from_database": True}, ["ml-team"]),
@@ -31,18 +31,18 @@ def deployments(workspace: Workspace, schedules: Schedules) -> list[RunnerDeploy
         (audit, schedules.audit, {"label": "stable"}, ["audit"]),
     ]
     return [
-        one.to_deployment(
+        flow.to_deployment(
             name=workspace.root.name or "workspace",
-            description=one.description,
+            description=flow.description,
             tags=["photoproof", *tags],
             parameters={"root": root, **parameters},
             schedule=Cron(cron, timezone=schedules.timezone) if cron else None,
             paused=False,
-            concurrency_limit=ONE,
+            concurrency_limit=ONE_RUN_AT_A_TIME,
             enforce_parameter_schema=True,
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
-        for one, cron, parameters, tags in flows
+        for flow, cron, parameters, tags in flows
     ]
 
 
@@ -52,8 +52,8 @@ def serve_flows(workspace: Workspace) -> None:
     Prefect pauses the schedules when it ends; registering starts them again. Raises BadInput for params.yaml.
     """
     runner = Runner()
-    for one in deployments(workspace, read_application_params(workspace.params).schedules):
-        runner.add_deployment(one)
+    for deployment in build_deployments(workspace, read_application_params(workspace.params).schedules):
+        runner.add_deployment(deployment)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_until_sigterm(runner))
 

@@ -21,7 +21,8 @@ def shadow_flow(root: Path, sample: PositiveInt = 100, hours: PositiveFloat = 24
         hours: how old they may be.
     """
     try:
-        result = shadow(Workspace(root), Settings(), sample, hours)
+        settings = Settings()
+        result = shadow(Workspace.at(root, settings), settings, sample, hours)
     except NoCanary as error:  # nothing is wrong: a schedule asks every day
         create_markdown_artifact(str(error), key="shadow", description="stable compared with canary")
         print(f"shadow: {error}", flush=True)

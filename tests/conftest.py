@@ -1,4 +1,4 @@
-"""What tests of several parts share: workspaces that a clone of this checkout would be, and one with a small model.
+"""What tests of several parts share: workspaces as clones of this checkout, and one with a small model.
 
 The model is an untrained encoder (colours get through it) that was evaluated and exported on drawn products.
 """
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_outside_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have a team's servers in the environment; tests must not write there."""
+    """The environment of whoever runs the tests may name a team's servers; tests must not write there."""
     for name in list(os.environ):
         if name.startswith("PHOTOPROOF_") or name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
             monkeypatch.delenv(name)
@@ -105,16 +105,16 @@ def draw_product(product: int, shot: int | None) -> Image.Image:
     """A package of the product's own two colours; a photo (shot given) shifts, dims and clutters it."""
     generator = np.random.default_rng(product)
     first, second = ([int(level) for level in generator.integers(0, 256, 3)] for _ in range(2))
-    around = np.random.default_rng([product, -1 if shot is None else shot][1] + 1000 * product + 1)
+    conditions = np.random.default_rng((-1 if shot is None else shot) + 1000 * product + 1)
     picture = Image.new("RGB", (96, 80), "white" if shot is None else "gray")
     draw = ImageDraw.Draw(picture)
-    x, y = (0, 0) if shot is None else around.integers(-8, 9, 2)
+    x, y = (0, 0) if shot is None else conditions.integers(-8, 9, 2)
     draw.rectangle([24 + x, 10 + y, 72 + x, 70 + y], fill=tuple(first))
     draw.ellipse([34 + x, 24 + y, 62 + x, 52 + y], fill=tuple(second))
     if shot is None:
         return picture
-    light = around.uniform(0.7, 1.1)
-    noisy = np.asarray(picture, np.float32) * light + around.normal(0, 6, (80, 96, 3))
+    light = conditions.uniform(0.7, 1.1)
+    noisy = np.asarray(picture, np.float32) * light + conditions.normal(0, 6, (80, 96, 3))
     return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
@@ -123,7 +123,7 @@ def write_data(root: Path) -> None:
     rows = []
     for product in range(PRODUCTS):
         product_id = f"product-{product:02}"
-        about = {"product_id": product_id, "name": f"Product {product}", "category": f"Category {product // 2}"}
+        columns = {"product_id": product_id, "name": f"Product {product}", "category": f"Category {product // 2}"}
         for shot in (None, *range(PHOTOS)):
             role = "original" if shot is None else "photo"
             picture_id = product_id if shot is None else f"{product_id}_{shot:03}"
@@ -131,7 +131,7 @@ def write_data(root: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             draw_product(product, shot).save(path)
             rows.append(
-                about
+                columns
                 | {
                     "role": role,
                     "picture_id": picture_id,

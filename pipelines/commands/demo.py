@@ -1,4 +1,4 @@
-"""The command that shows the whole way."""
+"""The command that shows the whole way: demo."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ def demo(
     to: Annotated[Path | None, typer.Option(help="Where the scratch workspace goes.")] = None,
 ) -> None:
     """Show the whole way, from a folder of pictures to ten verdicts, in a scratch workspace."""
-    from pipelines.demo.demo import demo as show
+    from pipelines.demo.demo import demo as show_demo
     from pipelines.workspace.places import Workspace
 
-    here = Workspace.here()
-    show(here.root, to or here.state / "demo", catalogue.resolve() if catalogue else None, setting)
+    checkout = Workspace.here()
+    show_demo(checkout.root, to or checkout.state / "demo", catalogue.resolve() if catalogue else None, setting)

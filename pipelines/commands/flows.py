@@ -25,11 +25,10 @@ def retrain(
     from pipelines.workspace.params import check_params
 
     workspace = Workspace.here()
-    check_params(workspace.params)  # what is wrong here and next is said at once, not after a server's start
+    check_params(workspace.params)  # this and an unreachable database are refused before a server is started
     if ingest:
         engine.connect(workspace.database_url).dispose()
-    lines_to = sys.stderr if as_json else sys.stdout
-    with prefect_api(workspace), contextlib.redirect_stdout(lines_to):
+    with prefect_api(workspace), contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         from pipelines.retrain import retrain as flow
 
         outcome = flow(workspace.root, from_database=ingest)
@@ -49,15 +48,22 @@ def prefect(
         signal.pause()
 
 
-def flows(
-    action: Annotated[str, typer.Argument(help="`serve`: register all flows and run what is due or asked for.")],
-) -> None:
-    """Register all flows (retrain, deploy, shadow, audit) in Prefect, scheduled as in params.yaml, until Ctrl-C."""
+flows = typer.Typer(
+    add_completion=False, help="Register all flows in Prefect and run what is due or asked for, until Ctrl-C."
+)
+
+
+@flows.command("flows", context_settings={"allow_extra_args": True})
+def run_flows(context: typer.Context) -> None:
+    """Register all flows (retrain, deploy, shadow, audit) in Prefect, and run what is due or asked for, until Ctrl-C.
+
+    Their schedules are those of params.yaml.
+    """
     from pipelines.orchestration.prefect_server import prefect_api
     from pipelines.workspace.params import read_application_params
 
-    if action != "serve":
-        raise BadInput("flows: say `photoproof flows serve`")
+    if context.args:
+        raise BadInput(f"flows: say `photoproof flows`, without `{' '.join(context.args)}`")
     workspace = Workspace.here()
     schedules = read_application_params(workspace.params).schedules
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -65,8 +71,8 @@ def flows(
         from pipelines.schedules import serve_flows
 
         for name in ("retrain", "deploy", "shadow", "audit"):
-            when = getattr(schedules, name)
-            typer.echo(f"flows: {name} {f'at {when} ({schedules.timezone})' if when else 'when asked'}")
+            cron = getattr(schedules, name)
+            typer.echo(f"flows: {name} {f'at {cron} ({schedules.timezone})' if cron else 'when asked'}")
         typer.echo(f"flows: {url.removesuffix('/api')}/deployments (Ctrl-C to stop)")
         serve_flows(workspace)
 
@@ -80,8 +86,8 @@ def mlflow(
     workspace = Workspace.here()
     store = workspace.state / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
-    settings = workspace.root / "mlflow" / "server.env"
-    for line in settings.read_text().splitlines() if settings.is_file() else ():
+    environment_file = workspace.root / "mlflow" / "server.env"
+    for line in environment_file.read_text().splitlines() if environment_file.is_file() else ():
         if line and not line.startswith("#"):
             os.environ.setdefault(*line.split("=", 1))
     typer.echo(f"MLflow: http://127.0.0.1:{port} (Ctrl-C to stop)")
@@ -99,7 +105,10 @@ def params(
     action: Annotated[str, typer.Argument(help="`use` or `list`.")] = "list",
     name: Annotated[str, typer.Argument(help="The setting to use.")] = "",
 ) -> None:
-    """Put a named setting (params.NAME.yaml) into params.yaml."""
+    """Put a named setting (params.NAME.yaml) into params.yaml, or list the names."""
+    from pipelines.workspace.params import check_params
+    from training.stage.files import write_whole
+
     workspace = Workspace.here()
     settings = {path.name.split(".")[1]: path for path in sorted(workspace.root.glob("params.*.yaml"))}
     if action == "list":
@@ -107,7 +116,6 @@ def params(
         return
     if action != "use" or name not in settings:
         raise BadInput(f"params: say `photoproof params use NAME`, NAME one of: {', '.join(settings)}")
-    part = workspace.params.with_suffix(".part")
-    part.write_text(settings[name].read_text())
-    part.replace(workspace.params)
+    check_params(settings[name])
+    write_whole(workspace.params, settings[name].read_text())
     typer.echo(f"params.yaml is now the setting {name}")

@@ -1,6 +1,6 @@
-"""`photoproof sample`: a small catalogue to try everything on, drawn and never downloaded.
+"""`photoproof sample`: a small catalogue to try everything on, drawn and not downloaded.
 
-24 products (pipelines/drawing/), an original and twelve camera-like photos of each, taken by the
+24 products (pipelines/demo/drawing/), an original and twelve camera-like photos of each, taken by the
 same camera code that training augments with, and twelve uploads that only claim a product, four of them
 falsely. The folder has the form that `photoproof import` reads. The same seed gives the same bytes.
 """
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from pipelines.demo.drawing.products import PRODUCTS, Flavour
 from pipelines.demo.drawing.shapes import draw
 from training.stage.errors import BadInput
+from training.stage.files import write_whole
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,7 +34,7 @@ STORES, PHOTOS_A_STORE = 4, 3
 TWINS_CLAIMED, OTHERS_CLAIMED, CLAIMS = 2, 2, 12
 
 TRUTHS = "claims_truth.csv"
-"""What the uploads really show. Import does not read it: nobody would know in a real company."""
+"""What the uploads really show. Import does not read it: in a company nobody would know."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class DrawnSample:
 
     products: int
     photos: int
-    """Those with a truth."""
+    """Those whose product is known."""
     claims: int
 
     def __str__(self) -> str:
@@ -62,11 +63,10 @@ class _Shot:
 
 
 def draw_sample(folder: Path, seed: int = SEED, *, progress: bool = True) -> DrawnSample:
-    """Draw the catalogue into a folder that is new, empty, or an earlier sample; what was drawn.
+    """Draw the catalogue into a folder that is new, empty, or an earlier sample.
 
-    catalogue.csv and photos.csv come last, so nothing can import half a sample. `progress` shows a bar on a
-    terminal's stderr. Raises BadInput for a
-    folder that holds something else.
+    catalogue.csv and photos.csv come last, so nobody can import half a sample. `progress` shows a bar on a terminal's
+    stderr. Raises BadInput for a folder that holds something else.
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file: name a folder to draw the sample into")
@@ -77,7 +77,9 @@ def draw_sample(folder: Path, seed: int = SEED, *, progress: bool = True) -> Dra
         (folder / name).unlink(missing_ok=True)
     shots = list(_shots(seed))
     _write_csv(
-        folder / TRUTHS, ["photo_id", "product_id"], [[s.photo_id, s.shows.product_id] for s in shots if s.claims]
+        folder / TRUTHS,
+        ["photo_id", "product_id"],
+        [[shot.photo_id, shot.shows.product_id] for shot in shots if shot.claims],
     )
     pictures = {product.product_id: draw(product, SIZE) for product in PRODUCTS}
     for product_id, picture in pictures.items():
@@ -104,7 +106,10 @@ def draw_sample(folder: Path, seed: int = SEED, *, progress: bool = True) -> Dra
     _write_csv(
         folder / "catalogue.csv",
         ["product_id", "name", "category", "image"],
-        [[p.product_id, p.name, p.package.category, f"catalogue/{p.product_id}.jpg"] for p in PRODUCTS],
+        [
+            [product.product_id, product.name, product.package.category, f"catalogue/{product.product_id}.jpg"]
+            for product in PRODUCTS
+        ],
     )
     return DrawnSample(len(PRODUCTS), len(shots) - CLAIMS, CLAIMS)
 
@@ -124,15 +129,15 @@ def _shots(seed: int) -> Iterator[_Shot]:
                 scene=f"store-{store + 1}-shelf-{shelf:02d}",
                 taken_at=first_day + timedelta(days=7 * store, minutes=6 * index + number),
             )
-    chance = random.Random(f"claims {seed}")
-    claimed = chance.sample(range(len(PRODUCTS)), CLAIMS)
-    false = chance.sample(range(CLAIMS), TWINS_CLAIMED + OTHERS_CLAIMED)
+    generator = random.Random(f"claims {seed}")
+    claimed = generator.sample(range(len(PRODUCTS)), CLAIMS)
+    false = generator.sample(range(CLAIMS), TWINS_CLAIMED + OTHERS_CLAIMED)
     for number, claim in enumerate(claimed):
         shows = claim
         if number in false[:TWINS_CLAIMED]:
             shows = claim ^ 1
         elif number in false:
-            shows = (claim + 2 * chance.randrange(1, len(PRODUCTS) // 2)) % len(PRODUCTS)
+            shows = (claim + 2 * generator.randrange(1, len(PRODUCTS) // 2)) % len(PRODUCTS)
         yield _Shot(
             photo_id=f"upload-{number + 1:03d}",
             image=f"photos/uploads/upload-{number + 1:03d}.jpg",
@@ -155,20 +160,19 @@ def _camera() -> Callable[[np.ndarray, np.ndarray], "tf.Tensor"]:
 
     from training.fitting.camera import Camera, photograph
 
-    form = [tf.TensorSpec([SIZE, SIZE, 3], tf.float32), tf.TensorSpec([2], tf.int32)]
-    return tf.function(lambda picture, seed: photograph(picture, seed, Camera()), input_signature=form)
+    signature = [tf.TensorSpec([SIZE, SIZE, 3], tf.float32), tf.TensorSpec([2], tf.int32)]
+    return tf.function(lambda picture, seed: photograph(picture, seed, Camera()), input_signature=signature)
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality)
-    return out.getvalue()
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    part.replace(path)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_whole(path, table.getvalue())

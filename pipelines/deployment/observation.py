@@ -8,7 +8,7 @@ from pipelines.deployment.history import Failure, read_failures
 from pipelines.deployment.models_config import Served, config_of, folders_of, read_config
 from pipelines.deployment.plan import Actual, Plan, plan
 from pipelines.deployment.steps import DeployFailed, ServerVersions, versions_on
-from pipelines.registry.versions import all_versions
+from pipelines.registry.versions import ModelVersion, all_versions
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
 from training.saved_model import assets

@@ -1,4 +1,4 @@
-"""One Prefect server for a workspace: reused where one runs, started where none does, stopped by its last user."""
+"""One Prefect server for a workspace: started by its first user, shared by the others, stopped by the last one."""
 
 import contextlib
 import fcntl
@@ -15,20 +15,23 @@ import httpx
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.ports import free_port
 from pipelines.workspace.processes import end_group
+from training.stage.files import write_whole
 
 START_SECONDS = 120
+"""How long a server may take to start."""
 
 BUSY_SECONDS = 60
-"""How long a server that runs may leave a command without an answer: beside a training it can be slow."""
+"""How long a server that runs may leave a command without an answer: while a training runs it can be slow."""
 
 ANSWER_SECONDS = 10
+"""How long one answer of a server may take."""
 
 STOP_SECONDS = 10
 """How long a server may take to stop before it is killed."""
 
 
 class PrefectUnavailable(RuntimeError):
-    """No Prefect server answers and none could be started; the message says what to do, or where its log is."""
+    """No Prefect server answers and none could be started; the message names what to do, or the server's log."""
 
     exit_code = 1
 
@@ -41,17 +44,17 @@ def prefect_api(workspace: Workspace, port: int | None = None) -> Iterator[str]:
     any command uses it: each user holds a shared lock, and the one that can turn its lock into an exclusive one is
     the last and stops the server.
 
-    Enter before the first import of prefect. A server that has to be started listens on `port`, or on any free one.
+    Enter before the first import of prefect. A server that has to be started listens on `port`, by default a free one.
     Raises PrefectUnavailable, BadInput where the port is taken.
     """
     quieten()
-    given = os.environ.get("PREFECT_API_URL")
-    if given:
-        if not answers(given):
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured:
+        if not answers(configured):
             raise PrefectUnavailable(
-                f"no Prefect server answers at PREFECT_API_URL={given}: start it, or unset the variable"
+                f"no Prefect server answers at PREFECT_API_URL={configured}: start it, or unset the variable"
             )
-        yield given
+        yield configured
         return
     home = workspace.state / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -74,14 +77,14 @@ def prefect_api(workspace: Workspace, port: int | None = None) -> Iterator[str]:
 
 
 def quieten() -> None:
-    """Keep Prefect's own log off the terminal: the commands speak, the run's log in Prefect has the rest."""
+    """Keep Prefect's own log off the terminal: commands print what a person needs, and the rest is in Prefect."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def _send_logs() -> None:
-    """Let the last lines of this process's runs reach the server while it is there."""
+    """Send the last log lines of this process's runs while the server runs."""
     if "prefect" in sys.modules:
         from prefect.logging.handlers import APILogWorker
 
@@ -105,23 +108,23 @@ def _start(workspace: Workspace, home: Path, port: int) -> tuple[str, subprocess
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
     }
-    with open(log, "ab") as out, open(home / "server.lock", "w") as alive:
+    with open(log, "ab") as output, open(home / "server.lock", "w") as life:
         try:
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PrefectUnavailable(
                 f"a Prefect server of this workspace runs already, but {home / 'server.pid'} does not name it: "
-                f"end the process that `fuser {alive.name}` names"
+                f"end the process that `fuser {life.name}` names"
             ) from None
         (home / "server.pid").unlink(missing_ok=True)  # of one that has ended
         server = subprocess.Popen(
             server_command(port),
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
-            pass_fds=[alive.fileno()],  # it holds the lock for as long as it lives, however it ends
+            pass_fds=[life.fileno()],  # it holds the lock for as long as it lives, however it ends
         )
     try:
         _write_known(home / "server.pid", server.pid, url)
@@ -137,9 +140,9 @@ def _start(workspace: Workspace, home: Path, port: int) -> tuple[str, subprocess
 
 
 def _running(home: Path, users: IO[str]) -> str | None:
-    """The URL of the workspace's server, None where none runs.
+    """The URL of the workspace's server, None where it does not run.
 
-    One that does not answer is stopped where nobody uses it. Raises PrefectUnavailable where somebody does.
+    A server that does not answer is stopped if no other command uses it. Raises PrefectUnavailable if one does.
     """
     known = _read_known(home / "server.pid")
     if known is None:
@@ -162,7 +165,7 @@ def _running(home: Path, users: IO[str]) -> str | None:
 
 
 def _stop(home: Path, server: "subprocess.Popen[bytes] | None" = None) -> None:
-    """End the workspace's server: the one that is written down, or `server` where this process has just started it."""
+    """End the workspace's server: the one that server.pid names, or `server` where this process has just started it."""
     known = _read_known(home / "server.pid")
     (home / "server.pid").unlink(missing_ok=True)
     pid = known[0] if known else server.pid if server else None
@@ -173,17 +176,17 @@ def _stop(home: Path, server: "subprocess.Popen[bytes] | None" = None) -> None:
 
 
 def _lives(home: Path) -> bool:
-    """Whether the server that this workspace has started is still there: it holds a lock from its start to its end."""
+    """Whether the server that this workspace has started still runs: it holds a lock from its start to its end."""
     with open(home / "server.lock", "w") as lock:
-        return not _locked(lock)
+        return not _try_lock(lock)
 
 
 def _only_user(users: IO[str]) -> bool:
-    """Whether no other command uses the server; then none can begin to, until `users` is closed or shared again."""
-    return _locked(users)
+    """Whether no other command uses the server; if so, none can begin to until `users` is closed or shared again."""
+    return _try_lock(users)
 
 
-def _locked(file: IO[str]) -> bool:
+def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -192,7 +195,7 @@ def _locked(file: IO[str]) -> bool:
 
 
 def _read_known(path: Path) -> tuple[int, str] | None:
-    """Process id and URL of the server that was started last; None where the file does not tell them."""
+    """Process id and URL of the server that was started last; None where the file has no such pair."""
     try:
         pid, url = path.read_text().split()
         return int(pid), url
@@ -201,14 +204,12 @@ def _read_known(path: Path) -> tuple[int, str] | None:
 
 
 def _write_known(path: Path, pid: int, url: str) -> None:
-    part = path.with_suffix(".part")
     try:
-        part.write_text(f"{pid} {url}")
-        part.replace(path)
+        write_whole(path, f"{pid} {url}")
     except OSError as error:
-        part.unlink(missing_ok=True)
-        said = f"Prefect's local server was stopped: its process can't be written to {path}: {error.strerror or error}"
-        raise PrefectUnavailable(said) from error
+        raise PrefectUnavailable(
+            f"Prefect's local server was stopped: its process can't be written to {path}: {error.strerror or error}"
+        ) from error
 
 
 def answers(url: str) -> bool:
@@ -220,7 +221,7 @@ def answers(url: str) -> bool:
 
 
 def _has_home(url: str, home: Path) -> bool:
-    """Whether the server there is this workspace's: another may have taken the port while ours was starting."""
+    """Whether the server at the URL is this workspace's: another may have taken the port while ours was starting."""
     try:
         settings = httpx.get(f"{url}/admin/settings", timeout=ANSWER_SECONDS).raise_for_status().json()
         return Path(settings["home"]).resolve() == home.resolve()

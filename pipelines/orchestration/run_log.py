@@ -1,9 +1,9 @@
-"""A line for the person at the terminal and for the log of a flow's run."""
+"""Lines of a flow's run, at the terminal and in Prefect."""
 
 from prefect.logging import get_run_logger
 
 
-def say(line: str) -> None:
-    """One line for the person at the terminal and for the run's log."""
+def log_line(line: str) -> None:
+    """Print a line for the person at the terminal, and leave it in the run's log in Prefect."""
     print(line, flush=True)
     get_run_logger().info(line)

@@ -1,4 +1,4 @@
-"""Whether a run was cancelled in Prefect, and the state that a cancelled one ends in."""
+"""Whether a flow run was cancelled in Prefect, and the state that a cancelled one ends in."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from prefect.states import Cancelled
 from pipelines.stages import stage_process
 
 CANCELLATION_SECONDS = 3
-"""How often a running stage asks Prefect whether its run was cancelled."""
+"""How often Prefect is asked, at most, whether the run of a stage was cancelled."""
 
 
 def finish_cancelled(flow: Any, flow_run: FlowRun, state: State) -> None:
@@ -23,17 +23,18 @@ def finish_cancelled(flow: Any, flow_run: FlowRun, state: State) -> None:
             client.set_flow_run_state(flow_run.id, Cancelled(message="Cancelled; its stage was stopped."), force=True)
 
 
-def _cancelled() -> Callable[[], bool]:
+def watch_for_cancellation() -> Callable[[], bool]:
+    """A function that says whether this flow run was cancelled; it may be called as often as one likes."""
     run_id = UUID(this_run.get_id())
-    asked = time.monotonic()
+    asked_at = time.monotonic()
 
-    def cancelled() -> bool:
-        nonlocal asked
-        if time.monotonic() - asked < CANCELLATION_SECONDS:
+    def is_cancelled() -> bool:
+        nonlocal asked_at
+        if time.monotonic() - asked_at < CANCELLATION_SECONDS:
             return False
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(run_id).state
         return state is not None and (state.is_cancelling() or state.is_cancelled())
 
-    return cancelled
+    return is_cancelled

@@ -1,6 +1,6 @@
 """Reproduce one stage of dvc.yaml in a process of its own: `python -m pipelines.stages.reproduce STAGE RESULT`.
 
-Ends when whoever started it ends: its standard input is a pipe that nobody writes to, so its end means that the
+Ends when its parent ends: its standard input is a pipe that nobody writes to, so the pipe's end means that the
 parent is gone, and the whole process group, the stage's command included, is told to stop.
 """
 
@@ -20,19 +20,19 @@ def reproduce(stage: str, result: Path) -> int:
     from dvc.repo import Repo
     from dvc.repo.reproduce import reproduce as reproduce_with_dvc
 
-    setup_logging(logging.ERROR)  # what ran is said by whoever started this
+    setup_logging(logging.ERROR)  # whoever started this prints what ran
 
-    said: dict[str, object]
+    outcome: dict[str, object]
     try:
         with Repo() as repo:
-            said = {"ran": bool(reproduce_with_dvc(repo, [stage], single_item=True))}
+            outcome = {"ran": bool(reproduce_with_dvc(repo, [stage], single_item=True))}
     except DvcException as error:
-        said = {"error": _reason(error)}
-    result.write_text(json.dumps(said))
-    return 1 if "error" in said else 0
+        outcome = {"error": _root_cause(error)}
+    result.write_text(json.dumps(outcome))
+    return 1 if "error" in outcome else 0
 
 
-def _reason(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())

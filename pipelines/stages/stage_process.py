@@ -26,31 +26,33 @@ class StageFailed(RuntimeError):
 
 
 class StageStopped(RuntimeError):
-    """The stage was told to stop, and did."""
+    """The stage was stopped before its end, because its run was cancelled."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """What came of a stage."""
+    """The outcome of a stage."""
 
     stage: str
     ran: bool
+    """False where nothing that it depends on has changed."""
     line: str
+    """For a person: the stage's own last line, or that it did not run."""
 
 
 def run_stage(workspace: Workspace, stage: str, stopped: Callable[[], bool] = lambda: False) -> StageRun:
-    """Reproduce one stage. `stopped` is asked every second whether somebody wants it to end.
+    """Reproduce one stage. `stopped` is called every second and says whether the stage is to be stopped.
 
-    Raises StageFailed with the stage's own error line, StageStopped where `stopped` said so.
+    Raises StageFailed with the stage's own error line, StageStopped where `stopped` returned True.
     """
     with tempfile.TemporaryDirectory() as folder:
-        said, result = Path(folder, "stage.json"), Path(folder, "result.json")
+        message_file, result_file = Path(folder, "stage.json"), Path(folder, "result.json")
         child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.stages.reproduce", stage, str(result)],
+            [sys.executable, "-m", "pipelines.stages.reproduce", stage, str(result_file)],
             cwd=workspace.root,
-            env=stage_environment(workspace) | {"PHOTOPROOF_STAGE_RESULT": str(said)},
+            env=stage_environment(workspace) | {"PHOTOPROOF_STAGE_RESULT": str(message_file)},
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -62,24 +64,23 @@ def run_stage(workspace: Workspace, stage: str, stopped: Callable[[], bool] = la
                     child.wait(timeout=1)
         finally:
             end_process(child, STOP_SECONDS)
-        outcome = _read(result)
-        stage_said = _read(said)
-    if child.returncode or "error" in outcome:
-        error = stage_said.get("error") or outcome.get("error") or f"ended with {child.returncode}"
-        raise StageFailed(f"{stage}: {error}", int(stage_said.get("exit_code", 1)))
-    ran = bool(outcome["ran"])
-    return StageRun(stage, ran, stage_said.get("line") or f"{stage}: {'restored from DVC' if ran else 'nothing new'}")
+        result, message = _read_json(result_file), _read_json(message_file)
+    if child.returncode or "error" in result:
+        error = message.get("error") or result.get("error") or f"ended with {child.returncode}"
+        raise StageFailed(f"{stage}: {error}", int(message.get("exit_code", 1)))
+    ran = bool(result["ran"])
+    return StageRun(stage, ran, message.get("line") or f"{stage}: {'restored from DVC' if ran else 'nothing new'}")
 
 
 def stage_environment(workspace: Workspace) -> dict[str, str]:
     """The environment of a stage: this interpreter first on the PATH, and the workspace's code before any other."""
-    here = Path(sys.executable).parent
+    interpreters = Path(sys.executable).parent
     return {
         **os.environ,
-        "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{interpreters}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(workspace.root),
     }
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read_json(path: Path) -> dict[str, str]:
     return json.loads(path.read_text()) if path.is_file() else {}

@@ -14,7 +14,7 @@ from pipelines.workspace.places import Workspace
 
 
 class WorkspaceBusy(RuntimeError):
-    """Another process does the same on this workspace."""
+    """Another process holds the lock: it does the same on this workspace."""
 
     exit_code = 2
 
@@ -23,8 +23,8 @@ class WorkspaceBusy(RuntimeError):
 def exclusive(path: Path, busy: str = "", patience: float | None = None) -> Iterator[None]:
     """Hold the lock at `path` for the `with` block; without `patience` (seconds), wait for it as long as it takes.
 
-    Waiting without end is told in a line on stderr, where it lasts for more than a moment.
-    Raises WorkspaceBusy, saying `busy` with {holder} filled in, where another holds it for longer than that.
+    Who waits without a limit is told for whom in a line on stderr, unless the wait is short.
+    Raises WorkspaceBusy with the message `busy`, its {holder} filled in, where another holds it longer than `patience`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = None if patience is None else time.monotonic() + patience
@@ -40,7 +40,7 @@ def exclusive(path: Path, busy: str = "", patience: float | None = None) -> Iter
                     raise WorkspaceBusy(busy.replace("{holder}", _holder(file))) from None
                 time.sleep(0.2)
         file.truncate(0)
-        with contextlib.suppress(OSError):  # on a full disk there is a lock all the same
+        with contextlib.suppress(OSError):  # on a full disk the lock is held all the same
             os.write(file.fileno(), f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
         try:
             yield

@@ -92,7 +92,7 @@ class Audit:
 
 @section
 class Schedules:
-    """When `photoproof flows serve` starts each flow by itself, as cron lines; an empty one: only when asked."""
+    """When `photoproof flows` starts each flow by itself, as cron lines; an empty one: only when asked."""
 
     retrain: CronLine = ""
     deploy: CronLine = ""

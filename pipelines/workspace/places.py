@@ -1,6 +1,6 @@
-"""A workspace: a git clone in which commands act, and where each thing in it lies."""
+"""A workspace: a git clone in which commands act, where each thing in it lies, and its product database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,19 +11,28 @@ from training.stage.errors import BadInput
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths of a workspace. Nothing is made by naming it."""
+    """Paths of a workspace, and its product database. Nothing is made by naming it."""
 
     root: Path
+    database: str | None = field(default=None, repr=False)  # it may contain a password
+    """SQLAlchemy URL of the product database; by default SQLite in .photoproof/."""
 
     @classmethod
     def here(cls, settings: Settings | None = None) -> "Workspace":
         """The workspace that the settings name. Raises BadInput where dvc.yaml is missing."""
-        root = (settings or Settings()).workspace.resolve()
+        settings = settings or Settings()
+        root = settings.workspace.resolve()
         if not (root / "dvc.yaml").is_file():
             raise BadInput(
-                f"{root} is no workspace (dvc.yaml is missing): go into a clone, or name one with PHOTOPROOF_WORKSPACE"
+                f"{root} is not a workspace (dvc.yaml is missing): go into a clone, or name one with "
+                "PHOTOPROOF_WORKSPACE"
             )
-        return cls(root)
+        return cls.at(root, settings)
+
+    @classmethod
+    def at(cls, root: Path, settings: Settings) -> "Workspace":
+        """The workspace at `root`, with the product database that the settings name."""
+        return cls(root, settings.database_url)
 
     @cached_property
     def state(self) -> Path:
@@ -43,7 +52,7 @@ class Workspace:
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the product database."""
-        return Settings().database_url or f"sqlite:///{self.state / 'database.sqlite'}"
+        return self.database or f"sqlite:///{self.state / 'database.sqlite'}"
 
     @property
     def serving(self) -> Path:
@@ -52,7 +61,7 @@ class Workspace:
 
     @property
     def logs(self) -> Path:
-        """What servers and stages printed."""
+        """Output of servers."""
         return self.state / "logs"
 
     @property

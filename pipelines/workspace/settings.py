@@ -1,4 +1,4 @@
-"""What the environment sets: every variable that the application reads."""
+"""Environment variables of the application."""
 
 from pathlib import Path
 
@@ -15,17 +15,23 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """SQLAlchemy URL of the product database; by default SQLite in .photoproof/."""
     server: str = "grpc://localhost:8500"
-    """Where verdicts are asked for."""
+    """Address of the model server that gives verdicts; where it is not set, one that `photoproof serve` started."""
     servers: str = ""
     """Addresses of all model servers that deploy waits for, with commas between; by default `server` alone."""
     load_seconds: float = 180
-    """How long a model server may take to load a version, or to follow a label."""
+    """How long a model server may take to load a version, or to move a label."""
     latency_ms: float = 2000
-    """The longest that a verdict may take, in the median, of a version that is to be deployed."""
+    """How long a verdict may take, in the median, for a version to be deployed."""
     watch_seconds: float = 5
     """How often `photoproof deploy --watch` looks at MLflow's aliases."""
 
     @property
     def server_list(self) -> list[str]:
-        """`servers` one by one; empty where it is not set."""
-        return [one.strip() for one in self.servers.split(",") if one.strip()]
+        """The addresses in `servers`; empty where it is not set."""
+        return [address.strip() for address in self.servers.split(",") if address.strip()]
+
+    @classmethod
+    def variables(cls) -> list[str]:
+        """The names of the variables, in capitals; the environment's may be in any case."""
+        prefix = cls.model_config.get("env_prefix", "")
+        return [f"{prefix}{name}".upper() for name in cls.model_fields]

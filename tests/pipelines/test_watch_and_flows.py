@@ -1,4 +1,4 @@
-"""`photoproof deploy --watch` and `photoproof flows serve`, as people start them, on a real Prefect server."""
+"""`photoproof deploy --watch` and `photoproof flows`, as people start them, on a real Prefect server."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from pipelines.deployment.model_server import running_server
 from pipelines.deployment.models_config import read_config
 from pipelines.orchestration.prefect_server import prefect_api
 from pipelines.registry import versions
-from pipelines.schedules import deployments
+from pipelines.schedules import build_deployments
 from pipelines.workspace import lock
 from pipelines.workspace.params import read_application_params
 from pipelines.workspace.places import Workspace
@@ -119,7 +119,7 @@ def test_served_flows_check_their_parameters_run_when_asked_and_leave_artifacts(
     versions.promote(deployed, 2, "challenger")
     quietly(deployed)
     put_claims(deployed, 3)
-    with running_server(deployed), command(deployed, prefect, "flows", "serve") as output:
+    with running_server(deployed), command(deployed, prefect, "flows") as output:
         until(lambda: "Ctrl-C" in output())
         until(lambda: len(prefect.post("deployments/filter", json={}).json()) == 4)
         for flow, wrong in (("retrain", {"from_database": "perhaps"}), ("shadow", {"sample": -3})):
@@ -141,7 +141,7 @@ def test_the_same_flows_run_on_a_work_pool(deployed, prefect):
     pool = {"name": "photoproof", "type": "process"}
     prefect.post("work_pools/", json=pool).raise_for_status()
     with temporary_settings({PREFECT_API_URL: url}):
-        for deployment in deployments(deployed, read_application_params(deployed.params).schedules):
+        for deployment in build_deployments(deployed, read_application_params(deployed.params).schedules):
             deployment.work_pool_name = "photoproof"
             deployment.apply()
     versions.promote(deployed, 2)
@@ -178,17 +178,25 @@ def test_what_is_wrong_is_said_once_and_again_when_it_is_right(deployed, monkeyp
     assert lines[1:] == ["deploy: all is right again"]
 
 
+def break_database(workspace: Workspace) -> Callable[[], object]:
+    """Put a folder in the place of the product database's file; gives what puts the file back."""
+    file = workspace.state / "database.sqlite"
+    kept = file.rename(file.with_name("kept.sqlite"))
+    file.mkdir()
+    return lambda: (file.rmdir(), kept.rename(file))
+
+
 def test_what_failed_is_wrong_until_it_has_been_tried_again(deployed, monkeypatch):
     versions.promote(deployed, 2)
     monkeypatch.setattr(deploy, "RETRY_SECONDS", 1)
-    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    mend_database = break_database(deployed)
     lines: list[str] = []
     looks, deadline = iter(range(1000)), time.monotonic() + PATIENCE
 
     def between(seconds: float) -> bool:
         if next(looks) == 3:
-            assert len(lines) == 1 and lines[0].startswith("WARNING") and "127.0.0.1:9" in lines[0]
-            monkeypatch.delenv("PHOTOPROOF_DATABASE_URL")
+            assert len(lines) == 1 and lines[0].startswith("WARNING") and "database.sqlite can't be reached" in lines[0]
+            mend_database()
         return lines[-1] == "deploy: all is right again" or time.monotonic() > deadline
 
     watch(deployed, Settings(watch_seconds=0), lines.append, between)
@@ -199,7 +207,7 @@ def test_what_failed_is_wrong_until_it_has_been_tried_again(deployed, monkeypatc
 def test_a_deployment_that_took_long_to_fail_is_not_tried_again_at_once(deployed, monkeypatch):
     versions.promote(deployed, 2)
     monkeypatch.setattr(deploy, "RETRY_SECONDS", 3)
-    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    break_database(deployed)
     held = deployed.serving / "deploy.lock"  # whoever deploys writes to it
     tries: list[int] = []
 

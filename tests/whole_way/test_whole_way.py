@@ -45,8 +45,8 @@ PARAMS: dict[str, dict] = {
 def photoproof(
     workspace: Workspace, *words: str, code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as a person would; whatever its outcome, nobody sees a traceback."""
-    done = subprocess.run(
+    """Run a command as a person would; whatever its outcome, it prints no traceback."""
+    completed = subprocess.run(
         [sys.executable, "-m", "photoproof", *words],
         cwd=workspace.root,
         env=os.environ | environment,
@@ -54,15 +54,17 @@ def photoproof(
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    assert "database is locked" not in done.stderr
-    return done
+    assert completed.returncode == code, (
+        f"{words} ended with {completed.returncode}:\n{completed.stdout}\n{completed.stderr}"
+    )
+    assert "Traceback" not in completed.stderr
+    assert "database is locked" not in completed.stderr
+    return completed
 
 
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
+def one_line(completed: subprocess.CompletedProcess[str]) -> str:
+    lines = completed.stderr.splitlines()
+    assert len(lines) == 1, completed.stderr
     return lines[0]
 
 
@@ -73,9 +75,11 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "photoproof", "sample", str(folder)], check=True, capture_output=True)
     with open(folder / "catalogue.csv", newline="") as file:
         products = list(csv.DictReader(file))[:6]
-    kept = {row["product_id"] for row in products}
+    product_ids = {row["product_id"] for row in products}
     with open(folder / "photos.csv", newline="") as file:
-        photos = [row for row in csv.DictReader(file) if (row["product_id"] or row["claimed_product_id"]) in kept]
+        photos = [
+            row for row in csv.DictReader(file) if (row["product_id"] or row["claimed_product_id"]) in product_ids
+        ]
     for name, rows in (("catalogue.csv", products), ("photos.csv", photos)):
         with open(folder / name, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -120,13 +124,13 @@ def server(trained: Workspace) -> Iterator[str]:
 
 
 def test_a_retraining_leaves_data_model_report_and_commits(trained: Workspace) -> None:
-    for left in (
+    for file in (
         "data/manifest.parquet",
         "reports/validation/data_docs/index.html",
         "reports/evaluation/report.html",
         "models/saved_model/saved_model.pb",
     ):
-        assert (trained.root / left).is_file(), left
+        assert (trained.root / file).is_file(), file
     subjects = git(trained, "log", "--format=%s").splitlines()
     assert [subject.split(":")[0].split(" ")[0] for subject in subjects] == ["Retrain", "Data", "A"]
     assert git(trained, "status", "--porcelain") == ""
@@ -135,11 +139,11 @@ def test_a_retraining_leaves_data_model_report_and_commits(trained: Workspace) -
 
 def test_nothing_new_trains_nothing_and_registers_nothing(trained: Workspace) -> None:
     head = git(trained, "rev-parse", "HEAD")
-    again = json.loads(photoproof(trained, "retrain", "--json").stdout)
-    assert not again["new"]
-    assert again["version"] == 1
+    outcome = json.loads(photoproof(trained, "retrain", "--json").stdout)
+    assert not outcome["new"]
+    assert outcome["version"] == 1
     nothing_new = [f"{stage}: nothing new" for stage in ("validate", "train", "evaluate", "export")]
-    assert again["lines"][:4] == nothing_new
+    assert outcome["lines"][:4] == nothing_new
     assert git(trained, "rev-parse", "HEAD") == head
 
 
@@ -147,9 +151,9 @@ def test_a_promoted_version_answers_for_claims_on_unseen_photos(trained: Workspa
     codes = {"match": 0, "mismatch": 3, "review": 4}
     for claim in unseen_claims(trained, pairs=2):
         words = ["verify", "--server", server, "--json", str(claim.original), str(claim.photo)]
-        done = subprocess.run([sys.executable, "-m", "photoproof", *words], capture_output=True, text=True)
-        verdict = json.loads(done.stdout)
-        assert done.returncode == codes[verdict["outcome"]]
+        completed = subprocess.run([sys.executable, "-m", "photoproof", *words], capture_output=True, text=True)
+        verdict = json.loads(completed.stdout)
+        assert completed.returncode == codes[verdict["outcome"]]
         assert verdict["model_version"] == 1
         assert verdict["reject_at"] <= verdict["accept_at"]
 
@@ -162,17 +166,17 @@ def test_reduction_before_upload_moves_no_score_by_a_hundredth(trained: Workspac
         enlarged = io.BytesIO()
         Image.open(claim.photo).convert("RGB").resize((3000, 2250), Image.Resampling.BICUBIC).save(enlarged, "JPEG")
         whole.append(enlarged.getvalue())
-    small = [prepare(one).image_bytes for one in whole]
-    assert all(max(Image.open(io.BytesIO(one)).size) <= 1024 for one in small)
+    small = [prepare(photo).image_bytes for photo in whole]
+    assert all(max(Image.open(io.BytesIO(photo)).size) <= 1024 for photo in small)
     originals = np.array([Path(claim.original).read_bytes() for claim in claims], object)
     with loading.load(trained.models / "saved_model", threads=1) as model:
         full, reduced = (
-            model.run("verify", {"original_bytes": originals, "photo_bytes": np.array(sent, object)})
-            for sent in (whole, small)
+            model.run("verify", {"original_bytes": originals, "photo_bytes": np.array(photos, object)})
+            for photos in (whole, small)
         )
     assert full["decoded"].all() and reduced["decoded"].all()
-    moved = {score: np.abs(full[score] - reduced[score]).max() for score in ("similarity", "probability")}
-    assert max(moved.values()) < 0.01, moved
+    moves = {score: np.abs(full[score] - reduced[score]).max() for score in ("similarity", "probability")}
+    assert max(moves.values()) < 0.01, moves
 
 
 def test_the_catalogue_picture_itself_is_identical(trained: Workspace, server: str) -> None:
@@ -181,8 +185,8 @@ def test_the_catalogue_picture_itself_is_identical(trained: Workspace, server: s
 
 
 def test_a_model_left_by_hand_is_registered_and_its_version_is_the_next(copied: Workspace) -> None:
-    turned = PARAMS | {"evaluate": PARAMS["evaluate"] | {"prior_match": 0.5}}
-    copied.params.write_text(yaml.safe_dump(turned))
+    other_params = PARAMS | {"evaluate": PARAMS["evaluate"] | {"prior_match": 0.5}}
+    copied.params.write_text(yaml.safe_dump(other_params))
     dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
     subprocess.run(dvc, cwd=copied.root, env=stage_process.stage_environment(copied), check=True, capture_output=True)
     outcome = json.loads(photoproof(copied, "retrain", "--json").stdout)
@@ -221,9 +225,9 @@ def test_a_second_retraining_is_refused_and_one_cancelled_in_prefect_stops(copie
     cancelled = time.monotonic()
     wait_until(lambda: not training_in(copied), seconds=30)
     assert time.monotonic() - cancelled < 30
-    said = process.communicate(timeout=60)[1].splitlines()
+    lines = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130
-    assert said[-1] == "photoproof: train: stopped before its end, because the run was cancelled"
+    assert lines[-1] == "photoproof: train: stopped before its end, because the run was cancelled"
     assert not json.loads((copied.root / ".dvc" / "tmp" / "rwlock").read_text() or "{}")
 
 
@@ -241,7 +245,7 @@ def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["import", "nowhere"], "nowhere"),
         (["retrain"], "photoproof import"),
@@ -250,8 +254,10 @@ def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Pat
         (["serve"], "photoproof promote"),
     ],
 )
-def test_what_a_person_got_wrong_is_one_line_and_exit_code_2(workspace: Workspace, words: list[str], says: str) -> None:
-    assert says in one_line(photoproof(workspace, *words, code=2))
+def test_what_a_person_got_wrong_is_one_line_and_exit_code_2(
+    workspace: Workspace, words: list[str], message: str
+) -> None:
+    assert message in one_line(photoproof(workspace, *words, code=2))
 
 
 def test_a_database_that_cannot_be_reached_is_one_line_without_its_password(workspace: Workspace) -> None:
@@ -285,8 +291,8 @@ def training_in(workspace: Workspace) -> bool:
     return False
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.1)

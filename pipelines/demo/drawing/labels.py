@@ -9,7 +9,7 @@ from pipelines.demo.drawing.motifs import MOTIFS
 from pipelines.demo.drawing.products import Flavour
 
 
-def label(product: Flavour, width: int, height: int, side: float = 1.0) -> Image.Image:
+def draw_label(product: Flavour, width: int, height: int, side: float = 1.0) -> Image.Image:
     """Flat artwork [height, width]; `side` is the share of the width that faces the eye."""
     top = mix(product.base, (255, 255, 255), 0.16)
     art = gradient(width, height, top, mix(product.base, (0, 0, 0), 0.16))

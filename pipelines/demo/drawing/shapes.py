@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipelines.demo.drawing.colours import CREAM, STEEL, Colour, gradient, mix
-from pipelines.demo.drawing.labels import label
+from pipelines.demo.drawing.labels import draw_label
 from pipelines.demo.drawing.products import Flavour
 
 CANVAS = 1024
@@ -27,7 +27,7 @@ def draw(product: Flavour, size: int = 256) -> Image.Image:
 
 def _box(product: Flavour, width: int = 560, height: int = 780, depth: int = 120) -> Image.Image:
     """A carton box, seen a little from the right."""
-    front = label(product, width, height)
+    front = draw_label(product, width, height)
     side = gradient(depth, height, mix(product.base, (0, 0, 0), 0.32), mix(product.base, (0, 0, 0), 0.5))
     band = ImageDraw.Draw(side)
     band.rectangle((0, int(height * 0.765), depth, int(height * 0.895)), fill=mix(product.accent, (0, 0, 0), 0.35))
@@ -105,7 +105,7 @@ def _can(product: Flavour) -> Image.Image:
     out = Image.new("RGBA", (width, 900), (0, 0, 0, 0))
     _over(out, _metal(width - 70, 60, 30), 35, 800)
     _over(out, _metal(width - 60, 70, 32), 30, 52)
-    _over(out, _taper(_wrapped(label(product, 640, height + 40, 0.62), width, sag), 0.86, 40), 0, 76)
+    _over(out, _taper(_wrapped(draw_label(product, 640, height + 40, 0.62), width, sag), 0.86, 40), 0, 76)
     _lid(ImageDraw.Draw(out), (30, 30, width - 30, 96), STEEL)
     ImageDraw.Draw(out).ellipse((width // 2 - 40, 52, width // 2 + 40, 76), fill=(120, 124, 130))
     return out
@@ -136,7 +136,7 @@ def _tin(product: Flavour) -> Image.Image:
     width, sag = 600, 70
     out = Image.new("RGBA", (width, 860), (0, 0, 0, 0))
     _over(out, _metal(width, 40, sag), 0, 746)
-    _over(out, _wrapped(label(product, 900, 660, 0.64), width - 12, sag), 6, 92)
+    _over(out, _wrapped(draw_label(product, 900, 660, 0.64), width - 12, sag), 6, 92)
     _over(out, _metal(width, 30, sag), 0, 66)
     _lid(ImageDraw.Draw(out), (0, 2, width, 140), STEEL)
     return out
@@ -149,7 +149,7 @@ def _jar(product: Flavour) -> Image.Image:
     inside = gradient(width, 610, mix(product.base, (255, 255, 255), 0.12), mix(product.base, (0, 0, 0), 0.3))
     glass = _taper(_wrapped(inside, width, sag), 0.8, 70)
     _over(out, glass, 0, 130)
-    _over(out, _wrapped(label(product, 860, 430, 0.5), width, sag), 0, 226)
+    _over(out, _wrapped(draw_label(product, 860, 430, 0.5), width, sag), 0, 226)
     cloth = Image.new("RGB", (700, 120), mix(product.accent, product.base, 0.4))
     pen = ImageDraw.Draw(cloth)
     for i in range(0, 40, 2):
@@ -164,7 +164,7 @@ def _tub(product: Flavour) -> Image.Image:
     """A straight jar with a broad lid."""
     width, sag = 640, 64
     out = Image.new("RGBA", (width, 760), (0, 0, 0, 0))
-    _over(out, _taper(_wrapped(label(product, 960, 520, 0.62), width, sag), 0.93, 30), 0, 166)
+    _over(out, _taper(_wrapped(draw_label(product, 960, 520, 0.62), width, sag), 0.93, 30), 0, 166)
     _over(out, _wrapped(gradient(600, 120, product.accent, mix(product.accent, (0, 0, 0), 0.2)), 600, 60), 20, 56)
     ImageDraw.Draw(out).ellipse((20, 0, 620, 118), fill=mix(product.accent, (255, 255, 255), 0.22))
     ImageDraw.Draw(out).ellipse((52, 14, 588, 102), fill=mix(product.accent, (255, 255, 255), 0.1))
@@ -174,7 +174,7 @@ def _tub(product: Flavour) -> Image.Image:
 def _cup(product: Flavour) -> Image.Image:
     """A cup that narrows to the foot, with a foil lid."""
     width, sag = 620, 60
-    art = np.asarray(_wrapped(label(product, 900, 560, 0.58), width, sag))
+    art = np.asarray(_wrapped(draw_label(product, 900, 560, 0.58), width, sag))
     share = np.linspace(1, 0.74, art.shape[0])[:, None] * np.ones((1, width))
     out = Image.new("RGBA", (width + 40, 720), (0, 0, 0, 0))
     _over(out, _squeezed(art, share), 20, 70)
@@ -195,7 +195,7 @@ def _bottle(product: Flavour) -> Image.Image:
     share = (0.3 + 0.7 * np.sqrt(1 - (1 - shoulder) ** 2))[:, None] * np.ones((1, width))
     out = Image.new("RGBA", (width, 930), (0, 0, 0, 0))
     _over(out, _squeezed(body, share), 0, 180)
-    _over(out, _wrapped(label(product, 640, 470, 0.62), width, sag), 0, 360)
+    _over(out, _wrapped(draw_label(product, 640, 470, 0.62), width, sag), 0, 360)
     cap = mix(product.accent, product.base, 0.35)
     _over(out, _wrapped(gradient(300, 170, cap, mix(cap, (0, 0, 0), 0.25)), 200, 24), 115, 16)
     ImageDraw.Draw(out).ellipse((115, 0, 315, 44), fill=mix(cap, (255, 255, 255), 0.25))
@@ -205,7 +205,7 @@ def _bottle(product: Flavour) -> Image.Image:
 def _pillow(product: Flavour) -> Image.Image:
     """A bag full of air, crimped above and below."""
     width, height = 640, 880
-    art = np.asarray(label(product, width, height)).astype(np.float32)
+    art = np.asarray(draw_label(product, width, height)).astype(np.float32)
     y, x = np.mgrid[0:height, 0:width]
     u, v = x / width * 2 - 1, y / height * 2 - 1
     light = 0.72 + 0.36 * np.cos(u * 1.25 + 0.25) * np.cos(v * 0.9)
@@ -223,7 +223,7 @@ def _pillow(product: Flavour) -> Image.Image:
 def _pouch(product: Flavour) -> Image.Image:
     """A stand-up coffee bag with a folded top."""
     width, height = 520, 760
-    art = np.asarray(label(product, width, height)).astype(np.float32)
+    art = np.asarray(draw_label(product, width, height)).astype(np.float32)
     y, x = np.mgrid[0:height, 0:width]
     u, v = x / width * 2 - 1, y / height * 2 - 1
     light = 0.86 + 0.2 * np.cos(u * 1.4 + 0.3) - 0.16 * np.exp(-(((np.abs(u) - 0.9) / 0.06) ** 2))
@@ -244,7 +244,7 @@ def _pouch(product: Flavour) -> Image.Image:
 def _bar(product: Flavour) -> Image.Image:
     """A flow-wrapped bar, lying."""
     width, height = 960, 400
-    art = np.asarray(label(product, width, height, 0.84)).astype(np.float32)
+    art = np.asarray(draw_label(product, width, height, 0.84)).astype(np.float32)
     y, x = np.mgrid[0:height, 0:width]
     u, v = x / width * 2 - 1, y / height * 2 - 1
     light = 0.78 + 0.28 * np.cos(v * 1.35 + 0.35) + 0.1 * np.exp(-(((v + 0.72) / 0.07) ** 2))

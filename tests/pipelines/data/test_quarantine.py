@@ -155,7 +155,7 @@ def commanded(workspace, folder, tmp_path, monkeypatch, database_url):
     monkeypatch.setenv("PHOTOPROOF_WORKSPACE", str(workspace.root))
     monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", database_url)
     (workspace.root / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: data\n")
-    engine = connect(workspace.database_url)
+    engine = connect(database_url)
     import_folder(engine, folder.small().root, progress=False)
     quarantine.record(engine, "0123456789abcdef", table(tmp_path / "q.parquet", {"p0-1": "too dark"}))
     engine.dispose()

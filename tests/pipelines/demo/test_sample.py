@@ -116,14 +116,14 @@ def test_originals_are_clean_on_white(sample: Path) -> None:
 
 def test_twins_share_their_outline_and_no_two_products_look_the_same() -> None:
     drawn = [np.asarray(draw(product, 128), np.int16) for product in PRODUCTS]
-    for one, twin in zip(drawn[::2], drawn[1::2], strict=True):
-        outlines = [picture.min(axis=2) < 200 for picture in (one, twin)]
+    for first, second in zip(drawn[::2], drawn[1::2], strict=True):
+        outlines = [picture.min(axis=2) < 200 for picture in (first, second)]
         assert np.mean(outlines[0] != outlines[1]) < 0.06
-    apart = [np.abs(one - other).mean() for i, one in enumerate(drawn) for other in drawn[:i]]
-    assert min(apart) > 4
+    differences = [np.abs(picture - other).mean() for i, picture in enumerate(drawn) for other in drawn[:i]]
+    assert min(differences) > 4
 
 
-def test_photos_are_jpegs_that_are_no_copies_of_originals(sample: Path) -> None:
+def test_photos_are_jpegs_that_are_not_copies_of_originals(sample: Path) -> None:
     original = np.asarray(Image.open(sample / "catalogue/tea-red-berry.jpg"), np.int16)
     for path in sorted((sample / "photos/tea-red-berry").iterdir()):
         image = Image.open(io.BytesIO(path.read_bytes()))
@@ -131,15 +131,15 @@ def test_photos_are_jpegs_that_are_no_copies_of_originals(sample: Path) -> None:
         assert np.abs(np.asarray(image, np.int16) - original).mean() > 10
 
 
-@pytest.mark.parametrize("there", ["catalogue.csv", "thesis.txt"])
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, there: str) -> None:
-    (tmp_path / there).write_text("mine")
+@pytest.mark.parametrize("name", ["catalogue.csv", "thesis.txt"])
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
     with pytest.raises(BadInput, match="holds something else"):
         draw_sample(tmp_path)
-    assert files(tmp_path) == {there: b"mine"}
+    assert files(tmp_path) == {name: b"mine"}
 
 
-def test_a_file_in_the_folder_s_place_is_one_line(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "sample").touch()
     with pytest.raises(BadInput, match="is a file"):
         draw_sample(tmp_path / "sample")

@@ -88,6 +88,7 @@ def here(
         for file in workspace.state.glob("database.sqlite*"):
             file.unlink()
         monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", request.getfixturevalue("postgres_url"))
+        workspace = Workspace.here()
         engine = connect(workspace.database_url)
         import_folder(engine, two_versions / "import", progress=False)
         delete_photo(engine, "p1-1")

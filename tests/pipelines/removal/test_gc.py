@@ -142,9 +142,9 @@ def test_the_data_of_a_model_with_an_alias_stays(here: Workspace, register_data:
 
 
 def test_the_data_of_a_model_that_a_verdict_names_stays(
-    here: Workspace, register_data: Callable[..., None], database_url: str, monkeypatch: pytest.MonkeyPatch
+    here: Workspace, register_data: Callable[..., None], database_url: str
 ) -> None:
-    monkeypatch.setenv("PHOTOPROOF_DATABASE_URL", database_url)
+    here = Workspace(here.root, database_url)
     second = history.log(here)[1]
     register_data("m-two", second.md5)
     engine = connect(here.database_url)

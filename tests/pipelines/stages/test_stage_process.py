@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,19 +85,20 @@ def test_a_second_retraining_is_refused_in_one_line(small: Workspace) -> None:
 
 
 def processes_in(folder: Path) -> list[str]:
-    found = []
+    """Ids of the processes whose working folder it is."""
+    process_ids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if Path(os.readlink(entry / "cwd")) == folder:
-                    found.append(entry.name)
+                    process_ids.append(entry.name)
             except OSError:
                 continue
-    return found
+    return process_ids
 
 
-def wait_until(true, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)

@@ -25,7 +25,7 @@ def test_the_applications_sections_have_defaults_and_do_not_look_into_the_stages
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("candidat: {}", r"unknown key candidat; the nearest known one is candidate$"),
         ("candidate: {min_acu: 0.9}", r"unknown key candidate\.min_acu; the nearest known one is min_auc$"),
@@ -35,7 +35,7 @@ def test_the_applications_sections_have_defaults_and_do_not_look_into_the_stages
         ("train: {epochs: 0}", r"train\.epochs must be greater than 0, not 0$"),
     ],
 )
-def test_what_is_wrong_anywhere_is_one_line_before_anything_begins(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(BadInput, match=says) as refused:
+def test_what_is_wrong_anywhere_is_one_line_before_anything_begins(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
         check_params(write(tmp_path, text))
     assert "\n" not in str(refused.value)
