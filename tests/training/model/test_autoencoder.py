@@ -140,8 +140,6 @@ def test_loading_weights_of_another_size_is_refused(tmp_path: Path) -> None:
     ("change", "names"),
     [
         ({"encoder": "resnet"}, "efficientnet_lite0"),
-        ({"precision": "float16"}, "mixed_bfloat16"),
-        ({"decoded_size": 30}, "multiple of 16"),
         ({"image_size": 8}, "at least 32"),
         ({"encoder": "efficientnet_lite0", "weights": "nowhere.pth"}, "nowhere.pth not found"),
     ],
@@ -188,7 +186,7 @@ def test_a_weight_file_can_run_no_code(tmp_path: Path) -> None:
 
     path = tmp_path / "bad.pth"
     path.write_bytes(pickle.dumps(Runs()))
-    with pytest.raises(BadInput, match="no place in a state dict"):
+    with pytest.raises(BadInput, match="is not part of a state dict"):
         read_torch_weights(path)
 
 
