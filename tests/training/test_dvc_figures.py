@@ -88,7 +88,7 @@ def test_plots_show_has_the_curves(root, name):
     points = plot["content"]["data"]["values"]
     x, columns = CURVES[name]
     assert "errors" not in shown and plot["content"]["encoding"]["x"]["field"] == x
-    assert {point.get("field", *columns) for point in points} == columns
+    assert {point.get("field", "observed") for point in points} == columns
     assert all(0 <= float(point[name]) <= 1 for point in points for name in columns)
 
 

@@ -97,12 +97,12 @@ def test_probability_never_falls_where_the_log_ratio_rises(pairs):
 def test_golden_pairs_are_test_pairs_of_both_kinds_with_their_scores(evaluated, pairs):
     golden = json.loads((evaluated.root / "models/decision/golden.json").read_text())["pairs"]
     assert len(golden) == evaluated.params.evaluate.golden_pairs
-    assert {one["genuine"] for one in golden} == {True, False}
+    assert {pair["genuine"] for pair in golden} == {True, False}
     measured = pairs.query("split == 'test'").set_index(["photo_id", "claimed_product_id"])
-    for one in golden:
-        row = measured.loc[(one["photo_id"], one["product_id"])]
-        assert one["probability"] == pytest.approx(row.probability)
-        assert one["distance"] == pytest.approx(math.sqrt(max(0, 2 - 2 * one["similarity"])), abs=1e-3)
+    for pair in golden:
+        row = measured.loc[(pair["photo_id"], pair["product_id"])]
+        assert pair["probability"] == pytest.approx(row.probability)
+        assert pair["distance"] == pytest.approx(math.sqrt(max(0, 2 - 2 * pair["similarity"])), abs=1e-3)
 
 
 def test_the_figures_and_pictures_are_in_the_mlflow_run(evaluated, metrics):
@@ -119,8 +119,8 @@ def test_the_figures_and_pictures_are_in_the_mlflow_run(evaluated, metrics):
 def test_what_export_gets_is_the_same_bytes_when_evaluated_again(evaluated, copied):
     evaluate(copied, evaluated.params)
     for name in ("decision.json", "golden.json", "headline.json"):
-        again = (copied / "models/decision" / name).read_bytes()
-        assert again == (evaluated.root / "models/decision" / name).read_bytes()
+        repeated = (copied / "models/decision" / name).read_bytes()
+        assert repeated == (evaluated.root / "models/decision" / name).read_bytes()
 
 
 def test_a_photo_whose_original_was_set_aside_is_left_out(splits):

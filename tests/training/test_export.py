@@ -118,10 +118,10 @@ def test_signatures_are_the_designs(model, facts):
 
 def test_the_graph_encodes_as_the_keras_model_does(model, evaluated, photos):
     encoder = load(evaluated.root / "models/autoencoder").encoder
-    pictures = tf.stack([decode(one, encoder.input_shape[1]) for one in photos])
-    found = model.run("encode", {"image_bytes": strings(photos)})
-    np.testing.assert_allclose(found["embedding"], encoder(pictures, training=False), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-5)
+    pictures = tf.stack([decode(photo, encoder.input_shape[1]) for photo in photos])
+    outputs = model.run("encode", {"image_bytes": strings(photos)})
+    np.testing.assert_allclose(outputs["embedding"], encoder(pictures, training=False), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, atol=1e-5)
 
 
 def test_verify_compare_and_score_say_the_same(model, originals, photos):
@@ -137,15 +137,15 @@ def test_verify_compare_and_score_say_the_same(model, originals, photos):
 
 
 def test_every_answer_carries_model_id_and_thresholds(model, facts, originals, photos):
-    found = model.run("verify", {"original_bytes": strings(originals), "photo_bytes": strings(photos)})
-    assert set(found["model_id"]) == {facts["model_id"].encode()}
-    assert set(found["accept_at"]) == {np.float32(facts["accept_at"])}
-    assert set(found["reject_at"]) == {np.float32(facts["reject_at"])}
+    outputs = model.run("verify", {"original_bytes": strings(originals), "photo_bytes": strings(photos)})
+    assert set(outputs["model_id"]) == {facts["model_id"].encode()}
+    assert set(outputs["accept_at"]) == {np.float32(facts["accept_at"])}
+    assert set(outputs["reject_at"]) == {np.float32(facts["reject_at"])}
 
 
 def test_broken_pictures_leave_the_good_ones_of_their_batch_as_they_were(model, photos):
     bad = [b"", photos[0][:300], b"garbled" * 50, photos[1][:40] + b"\0" * 500, huge_png_header(), oversized_png()]
-    batch = [one for pair in zip(bad, photos, strict=True) for one in pair]
+    batch = [picture for pair in zip(bad, photos, strict=True) for picture in pair]
     mixed = model.run("encode", {"image_bytes": strings(batch)})
     assert mixed["decoded"].tolist() == [False, True] * 6
     for row, photo in enumerate(photos):
@@ -155,17 +155,17 @@ def test_broken_pictures_leave_the_good_ones_of_their_batch_as_they_were(model, 
 
 
 def test_a_pair_with_a_broken_picture_is_undecoded_and_scores_the_worst(model, originals, photos):
-    found = model.run(
+    outputs = model.run(
         "verify",
         {
             "original_bytes": strings([originals[0], b"", originals[1]]),
             "photo_bytes": strings([b"no picture", photos[0], photos[1]]),
         },
     )
-    assert found["decoded"].tolist() == [False, False, True]
+    assert outputs["decoded"].tolist() == [False, False, True]
     for name, worst in (("similarity", -1), ("distance", 2), ("probability", 0)):
-        assert found[name][:2].tolist() == [worst, worst]
-    assert found["probability"][2] > 0
+        assert outputs[name][:2].tolist() == [worst, worst]
+    assert outputs["probability"][2] > 0
 
 
 def test_no_pairs_give_no_answers(model, facts):
@@ -187,8 +187,8 @@ def test_originals_and_photos_that_are_not_equally_many_are_refused(model, facts
 def test_an_embedding_that_is_no_number_scores_the_worst(model, facts):
     vectors = np.ones((2, facts["latent_size"]), np.float32)
     odd = vectors * np.array([[np.nan], [np.inf]], np.float32)
-    found = model.run("score", {"original_embedding": odd, "photo_embedding": vectors})
-    assert found["similarity"].tolist() == [-1, -1] and found["probability"].tolist() == [0, 0]
+    outputs = model.run("score", {"original_embedding": odd, "photo_embedding": vectors})
+    assert outputs["similarity"].tolist() == [-1, -1] and outputs["probability"].tolist() == [0, 0]
 
 
 def test_a_longer_embedding_points_the_same_way(model, facts, photos):
@@ -209,15 +209,15 @@ def test_the_graphs_formula_is_calibrations(seed, rows, temperature, own_copy_co
     decision = replace(DECISION, formula=formula)
     ratios = log_ratios(photos, originals, cohort, formula)
     pairs = [(i, j) for i in range(5) for j in range(5)]
-    found = scores_of(
+    outputs = scores_of(
         tf.constant(originals[[j for _, j in pairs]]),
         tf.constant(photos[[i for i, _ in pairs]]),
         tf.constant(cohort.embeddings.reshape(-1, 8)),
         tf.constant(cohort.trained),
         decision,
     )
-    np.testing.assert_allclose(found["probability"], decision.probability(ratios).ravel(), atol=1e-5)
-    np.testing.assert_allclose(found["similarity"], (photos @ originals.T).ravel(), atol=1e-5)
+    np.testing.assert_allclose(outputs["probability"], decision.probability(ratios).ravel(), atol=1e-5)
+    np.testing.assert_allclose(outputs["similarity"], (photos @ originals.T).ravel(), atol=1e-5)
 
 
 def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_path):
@@ -233,10 +233,10 @@ def test_a_graph_without_a_cohort_decides_by_the_plain_cosine(evaluated, tmp_pat
     tf.saved_model.save(module, str(tmp_path), signatures=module.signatures())
     vectors = unit(np.random.default_rng(0).normal(size=(8, encoder.output_shape[-1])))
     with loading.load(tmp_path, threads=1) as plain:
-        found = plain.run("score", {"original_embedding": vectors, "photo_embedding": vectors[::-1]})
+        outputs = plain.run("score", {"original_embedding": vectors, "photo_embedding": vectors[::-1]})
     cosine = (vectors * vectors[::-1]).sum(axis=1)
     np.testing.assert_allclose(
-        found["probability"], DECISION.probability(cosine / DECISION.formula.temperature), atol=1e-5
+        outputs["probability"], DECISION.probability(cosine / DECISION.formula.temperature), atol=1e-5
     )
 
 
@@ -270,10 +270,10 @@ def test_warm_up_requests_are_answered_by_every_signature(folder, model):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request  # pyright: ignore[reportAttributeAccessIssue] (generated)
         assert request.model_spec.name == "product-encoder"
         warmed.add(request.model_spec.signature_name)
-        found = model.run(
+        outputs = model.run(
             request.model_spec.signature_name, {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
         )
-        assert found["model_id"].shape == (1,)
+        assert outputs["model_id"].shape == (1,)
     assert warmed == set(model.signatures)
 
 
@@ -293,28 +293,28 @@ def test_the_model_id_is_that_of_weights_cohort_calibration_and_params(evaluated
 
 
 @pytest.fixture
-def again(evaluated, tmp_path):
+def copied(evaluated, tmp_path):
     """A workspace of its own with everything that export reads and what it wrote."""
     shutil.copytree(evaluated.root / "models", tmp_path / "models")
     return tmp_path
 
 
-def test_exporting_again_gives_the_same_model(again, evaluated, facts):
-    assert export(again, evaluated.params).model_id == facts["model_id"]
+def test_exporting_again_gives_the_same_model(copied, evaluated, facts):
+    assert export(copied, evaluated.params).model_id == facts["model_id"]
 
 
-def test_a_graph_that_does_not_reproduce_the_golden_pairs_takes_nobodys_place(again, evaluated, facts):
-    path = again / "models/decision/golden.json"
+def test_a_graph_that_does_not_reproduce_the_golden_pairs_takes_nobodys_place(copied, evaluated, facts):
+    path = copied / "models/decision/golden.json"
     golden = json.loads(path.read_text())
     golden["pairs"][0]["similarity"] += 0.001
     path.write_text(json.dumps(golden))
     with pytest.raises(NotReproduced, match=r"0\.001"):
-        export(again, evaluated.params)
-    assert json.loads((again / "models/saved_model/assets.extra/model.json").read_text()) == facts
-    assert [one.name for one in (again / "models").iterdir() if one.name.startswith(".")] == []
+        export(copied, evaluated.params)
+    assert json.loads((copied / "models/saved_model/assets.extra/model.json").read_text()) == facts
+    assert [path.name for path in (copied / "models").iterdir() if path.name.startswith(".")] == []
 
 
-def test_export_without_an_evaluation_is_bad_input_that_says_what_to_run(again, evaluated):
-    shutil.rmtree(again / "models/decision")
+def test_export_without_an_evaluation_is_bad_input_that_says_what_to_run(copied, evaluated):
+    shutil.rmtree(copied / "models/decision")
     with pytest.raises(BadInput, match="evaluate"):
-        export(again, evaluated.params)
+        export(copied, evaluated.params)

@@ -25,7 +25,7 @@ def scores(tmp_path):
         picture.save(tmp_path / name)
     photos, originals = ["copy.png", "noisy.png", "blue.jpg"], ["first.png", "second.png"]
     return baseline_scores(
-        read_features([tmp_path / one for one in photos]), read_features([tmp_path / one for one in originals])
+        read_features([tmp_path / name for name in photos]), read_features([tmp_path / name for name in originals])
     )
 
 

@@ -44,11 +44,11 @@ def by_the_formula(photo, original, cohort, formula):
     rivals = list(zip(cohort.embeddings, cohort.trained, strict=True))
     own_trained = False
     if rivals:
-        cosines = [original @ one for one, _ in rivals]
+        cosines = [original @ rival for rival, _ in rivals]
         if max(cosines) > formula.own_copy_cosine:
             _, own_trained = rivals.pop(int(np.argmax(cosines)))
     mine = np.exp(stretched(photo @ original, own_trained) / formula.temperature)
-    others = [np.exp(stretched(photo @ one, trained) / formula.temperature) for one, trained in rivals]
+    others = [np.exp(stretched(photo @ rival, trained) / formula.temperature) for rival, trained in rivals]
     return np.log(mine / (mine + sum(others)))
 
 
@@ -58,9 +58,9 @@ def test_log_ratios_are_the_formula(seed):
     originals, photos = unit(generator.normal(size=(6, 4))), unit(generator.normal(size=(5, 4)))
     cohort = np.vstack([originals[:4], unit(originals[:1] + 0.05)])  # a near twin of the first; two have no copy
     cohort, formula = cohort_of(cohort, trained=[1, 4]), LogRatio(0.2, 0.95, stretch=1.5, pivot=0.7)
-    got = log_ratios(photos, originals, cohort, formula)
-    want = [[by_the_formula(p, o, cohort, formula) for o in originals] for p in photos]
-    np.testing.assert_allclose(got, want, rtol=1e-9)
+    actual = log_ratios(photos, originals, cohort, formula)
+    expected = [[by_the_formula(p, o, cohort, formula) for o in originals] for p in photos]
+    np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
 
 def test_at_most_the_nearest_row_is_left_out_in_a_collapsed_latent():
@@ -78,8 +78,8 @@ def test_without_a_cohort_the_plain_cosine_decides():
 
 
 def test_a_cohort_of_the_own_copy_alone_leaves_no_rival():
-    one = np.array([[1.0, 0.0]])
-    np.testing.assert_allclose(log_ratios(one, one, cohort_of(one), FORMULA), [[0.0]])
+    photo = np.array([[1.0, 0.0]])
+    np.testing.assert_allclose(log_ratios(photo, photo, cohort_of(photo), FORMULA), [[0.0]])
 
 
 def test_a_photo_short_of_what_a_trained_products_photos_reach_is_further_from_it():
@@ -230,12 +230,12 @@ def test_a_reliability_plot_is_scikit_learns():
     probability, genuine = generator.random(500), generator.random(500) < 0.5
     observed, predicted = calibration_curve(genuine, probability, n_bins=10)
     bins, _ = reliability(probability, genuine, np.ones(500))
-    assert [one["observed"] for one in bins] == pytest.approx(observed)
-    assert [one["predicted"] for one in bins] == pytest.approx(predicted)
+    assert [point["observed"] for point in bins] == pytest.approx(observed)
+    assert [point["predicted"] for point in bins] == pytest.approx(predicted)
 
 
 def test_calibration_error_is_zero_where_predictions_come_true():
     probability = np.repeat([0.25, 0.75], 4)
     bins, error = reliability(probability, np.array([1, 0, 0, 0, 1, 1, 1, 0], bool), np.ones(8))
     assert error == pytest.approx(0)
-    assert [one["observed"] for one in bins] == [0.25, 0.75]
+    assert [point["observed"] for point in bins] == [0.25, 0.75]

@@ -44,24 +44,24 @@ RED, GREEN = (0.9, 0.1, 0.1), (0.1, 0.9, 0.1)
 
 
 def test_what_the_model_does_not_see_speaks_neither_for_nor_against(looks_left):
-    found = explain(looks_left, half_and_half(RED, RED), half_and_half(RED, GREEN))
-    left, right = np.abs(found.evidence[:, :8]).mean(), np.abs(found.evidence[:, -8:]).mean()
+    explanation = explain(looks_left, half_and_half(RED, RED), half_and_half(RED, GREEN))
+    left, right = np.abs(explanation.evidence[:, :8]).mean(), np.abs(explanation.evidence[:, -8:]).mean()
     assert left > 20 * right
 
 
 def test_what_the_photo_shares_with_the_original_speaks_for_the_claim(looks_left):
-    found = explain(looks_left, half_and_half(RED, RED), half_and_half(RED, GREEN))
-    assert found.evidence[:, :10].min() > 0
-    place = found.figures()["speaks_for"]
+    explanation = explain(looks_left, half_and_half(RED, RED), half_and_half(RED, GREEN))
+    assert explanation.evidence[:, :10].min() > 0
+    place = explanation.figures()["speaks_for"]
     assert place["log_odds"] > 0 and place["x"] < 0.5
 
 
 def test_what_differs_speaks_against_it(looks_left):
     photo = half_and_half(RED, RED)
     photo[: SIZE // 3, : SIZE // 2] = GREEN
-    found = explain(looks_left, half_and_half(RED, RED), photo)
-    assert found.evidence[2:8, 4:12].max() < 0
-    assert found.figures()["speaks_against"]["y"] < 1 / 3
+    explanation = explain(looks_left, half_and_half(RED, RED), photo)
+    assert explanation.evidence[2:8, 4:12].max() < 0
+    assert explanation.figures()["speaks_against"]["y"] < 1 / 3
 
 
 def test_an_explanation_has_the_scores_that_evaluation_measures(evaluated, accepted):
@@ -69,15 +69,15 @@ def test_an_explanation_has_the_scores_that_evaluation_measures(evaluated, accep
     rows = accepted.query("product_id == 'product-00'")
     generator = np.random.default_rng(0)
     original, photo = generator.random((2, scorer.size, scorer.size, 3), np.float32)
-    found = explain(scorer, original, photo)
+    explanation = explain(scorer, original, photo)
     vectors = np.asarray(scorer.autoencoder.encoder(np.stack([original, photo]), training=False))
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     decision = scorer.decision
     pairs = compare(rows[1:2], rows[:1], vectors[1:], vectors[:1], scorer.cohort, decision.formula)
-    assert found.log_ratio == pytest.approx(pairs.log_ratio[0, 0], abs=1e-5)
-    assert found.probability == pytest.approx(decision.probability(pairs.log_ratio)[0, 0], abs=1e-5)
-    assert len(found.nearest) == 3
-    assert found.nearest[0][1] == pytest.approx(float((scorer.cohort.embeddings @ vectors[1]).max()), abs=1e-5)
+    assert explanation.log_ratio == pytest.approx(pairs.log_ratio[0, 0], abs=1e-5)
+    assert explanation.probability == pytest.approx(decision.probability(pairs.log_ratio)[0, 0], abs=1e-5)
+    assert len(explanation.nearest) == 3
+    assert explanation.nearest[0][1] == pytest.approx(float((scorer.cohort.embeddings @ vectors[1]).max()), abs=1e-5)
 
 
 @pytest.fixture
@@ -96,19 +96,19 @@ def pair(here):
 
 def test_the_command_draws_a_picture_and_says_the_verdict(pair, tmp_path, capsys):
     command(*pair, to=tmp_path / "why.png")
-    said = capsys.readouterr().out
-    assert said.startswith("explain: ") and said.rstrip().endswith(f"-> {tmp_path / 'why.png'}")
+    printed = capsys.readouterr().out
+    assert printed.startswith("explain: ") and printed.rstrip().endswith(f"-> {tmp_path / 'why.png'}")
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.format == "PNG" and picture.width > 1000
 
 
 def test_as_json_it_says_scores_thresholds_places_and_the_nearest_products(pair, tmp_path, capsys):
     command(*pair, to=tmp_path / "why.png", as_json=True)
-    said = json.loads(capsys.readouterr().out)
-    assert said["outcome"] in ("match", "mismatch", "review")
-    assert 0 <= said["probability"] <= 1 and said["reject_at"] <= said["accept_at"]
-    assert 0 <= said["speaks_for"]["x"] < 1
-    assert [set(one) for one in said["nearest"]] == [{"product_id", "similarity"}] * 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["outcome"] in ("match", "mismatch", "review")
+    assert 0 <= printed["probability"] <= 1 and printed["reject_at"] <= printed["accept_at"]
+    assert 0 <= printed["speaks_for"]["x"] < 1
+    assert [set(product) for product in printed["nearest"]] == [{"product_id", "similarity"}] * 3
 
 
 def test_a_file_that_is_no_picture_is_named(pair, tmp_path):

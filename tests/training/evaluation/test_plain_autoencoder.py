@@ -24,9 +24,9 @@ def kept(root):
 def test_what_was_learned_is_read_again_without_the_pictures(root, accepted, kept):
     learned = plain_encoder(root, accepted, epochs=1).get_weights()
     shutil.rmtree(root / "data")
-    again = plain_encoder(root, accepted, epochs=1).get_weights()
+    reread = plain_encoder(root, accepted, epochs=1).get_weights()
     assert len(kept()) == 1
-    assert all(np.array_equal(one, two) for one, two in zip(learned, again, strict=True))
+    assert all(np.array_equal(first, second) for first, second in zip(learned, reread, strict=True))
 
 
 def test_other_pictures_are_learned_anew(root, accepted, kept):
@@ -57,6 +57,6 @@ def test_it_learns_to_reconstruct_its_input(root, accepted):
 
 def test_an_encoder_that_gives_no_numbers_is_bad_input(root, accepted):
     encoder, _ = plain_autoencoder._networks(1)
-    encoder.set_weights([np.full_like(one, np.nan) for one in encoder.get_weights()])
+    encoder.set_weights([np.full_like(weight, np.nan) for weight in encoder.get_weights()])
     with pytest.raises(BadInput, match="NaN"):
         embed(encoder, [root / "data" / accepted.path.iloc[0]], 4)

@@ -41,12 +41,12 @@ def test_a_small_slice_states_only_how_many_photos_it_has():
 
 
 def test_sizes_are_cut_by_the_shorter_side():
-    found = cuts(some_pairs())
-    assert {name: int(which.sum()) for name, which in found["photo size"]} == {
+    slices = cuts(some_pairs())
+    assert {name: int(which.sum()) for name, which in slices["photo size"]} == {
         "under 256 px": 24,
         "256 to 511 px": 25,
     }
-    assert {name: int(which.sum()) for name, which in found["original size"]} == {
+    assert {name: int(which.sum()) for name, which in slices["original size"]} == {
         "under 256 px": 30,
         "1,024 px and more": LEAST - 1,
     }
