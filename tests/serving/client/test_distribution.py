@@ -25,7 +25,7 @@ MEASURE = """if True:
     start = time.process_time()
     import photoproof
     seconds = time.process_time() - start
-    import photoproof.grpc_transport
+    import photoproof.transport.grpc_transport
     memory = int(re.search("VmHWM:\\s*([0-9]+)", open("/proc/self/status").read())[1]) / 1024
     print(json.dumps({"seconds": seconds, "memory": memory, "tensorflow": "tensorflow" in sys.modules}))
 """

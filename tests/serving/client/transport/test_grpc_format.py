@@ -178,12 +178,12 @@ def test_the_messages_are_the_same_with_every_supported_protobuf(version, tmp_pa
         import sys, google.protobuf
         sys.path.insert(0, sys.argv[1])
         import numpy as np
-        from photoproof import wire
-        from photoproof.calls import Model, Predict
+        from photoproof.transport import grpc_format
+        from photoproof.transport.calls import Model, Predict
         call = Predict(Model("m", label="stable"), "compare", {"embedding": np.ones((1, 2), np.float32)})
-        print(google.protobuf.__version__, wire.encode(call)[1].hex())
+        print(google.protobuf.__version__, grpc_format.encode(call)[1].hex())
     """
-    source = str(Path(grpc_format.__file__).parents[1])
+    source = str(Path(grpc_format.__file__).parents[2])
     environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
     command = [sys.executable, "-W", "error", "-c", script, source]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
