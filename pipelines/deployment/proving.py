@@ -18,7 +18,7 @@ from photoproof import InvalidImage, PhotoproofError, Verifier
 from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import prepare
 from photoproof.transport.address import server_at
-from photoproof.transport.calls import Model, Predict, Predicted, Refused, Transport
+from photoproof.transport.calls import Model, Predict, Predicted, CallFailed, Transport
 from photoproof.transport.connect import connect
 from pipelines.deployment.model_server import ServerFailed, running_server
 from pipelines.deployment.models_config import Served, write_config
@@ -86,7 +86,7 @@ def check(server: str, folder: Path) -> None:
             _check_scores(transport, golden)
             _check_broken_pictures(transport, base64.b64decode(golden[0]["photo_bytes"]))
             _check_latency(transport, golden[0])
-    except (Refused, PhotoproofError) as error:
+    except (CallFailed, PhotoproofError) as error:
         raise NotProven(f"it does not answer: {' '.join(str(error).split())[:300]}") from None
     finally:
         transport.close()

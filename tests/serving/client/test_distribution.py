@@ -33,9 +33,9 @@ MEASURE = """if True:
 
 def python_of(version: str) -> str | None:
     """An interpreter of that version: on the PATH, or pyenv's."""
-    found = shutil.which(f"python{version}")
+    on_path = shutil.which(f"python{version}")
     pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python"))
-    for python in (*map(str, pyenv), found):
+    for python in (*map(str, pyenv), on_path):
         if python and not subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
             return python
     return None
@@ -102,8 +102,8 @@ def test_the_wheel_alone_verifies_over_both_protocols(installed, model_server, p
 @pytest.mark.slow
 def test_it_is_light(installed):
     measured = [json.loads(call(installed / "python", "-c", MEASURE).stdout) for _ in range(3)]
-    assert min(one["seconds"] for one in measured) <= 0.6
-    assert min(one["memory"] for one in measured) <= 80
+    assert min(run["seconds"] for run in measured) <= 0.6
+    assert min(run["memory"] for run in measured) <= 80
     assert not measured[0]["tensorflow"]
     (packages,) = installed.parent.glob("lib/python*/site-packages")
     size = sum(
