@@ -18,7 +18,7 @@ from photoproof import InvalidImage, PhotoproofError, Verifier
 from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import prepare
 from photoproof.transport.address import server_at
-from photoproof.transport.calls import Model, Predict, Predicted, CallFailed, Transport
+from photoproof.transport.calls import CallFailed, Model, Predict, Predicted, Transport
 from photoproof.transport.connect import connect
 from pipelines.deployment.model_server import ServerFailed, running_server
 from pipelines.deployment.models_config import Served, write_config

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,10 @@ def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PHOTOPROOF"))}
     command = [str(word) for word in words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_the_wheel_says_that_it_is_typed(wheel):
+    assert "photoproof/py.typed" in zipfile.ZipFile(wheel).namelist()
 
 
 @pytest.mark.slow

@@ -154,6 +154,23 @@ def test_the_status_of_no_model_is_model_not_found(url):
         verifier.status()
 
 
+def test_the_model_that_serves_is_named_as_its_verdicts_name_it(verifier, pair):
+    assert verifier.model_id() == verifier.verify(*pair).model_id == "toy-1"
+
+
+def test_the_model_that_serves_is_named_in_asyncio_too(url):
+    async def ask() -> str:
+        async with AsyncVerifier(url, timeout=60) as asynchronous:
+            return await asynchronous.model_id()
+
+    assert asyncio.run(ask()) == "toy-1"
+
+
+def test_no_model_has_no_model_id(url):
+    with Verifier(url, timeout=60, label="canary") as verifier, pytest.raises(ModelNotFound, match="label 'canary'"):
+        verifier.model_id()
+
+
 def test_many_pairs_come_back_in_order_each_bad_one_as_its_error(verifier, pairs):
     asked = [*pairs[:7], (pairs[0][0], b"rubbish"), (None, pairs[0][0]), *pairs[7:]]
     answers = list(verifier.verify_many(iter(asked), concurrency=4))

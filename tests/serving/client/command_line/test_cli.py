@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
-from photoproof.command_line.cli import run
+from photoproof.command_line.cli import app, run
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
@@ -77,6 +79,17 @@ def test_what_goes_wrong_is_one_line_and_its_exit_code(pair, capsys, arguments, 
     printed = capsys.readouterr()
     assert printed.out == ""
     assert message in printed.err and printed.err.startswith("photoproof: ") and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["verify", "encode", "status"])
+def test_the_readme_documents_each_command_with_its_options(command):
+    readme = (Path(__file__).parents[4] / "serving/client/README.md").read_text()
+    program: Any = typer.main.get_command(app)
+    parameters = [*program.params, *program.commands[command].params]
+    options = {option for parameter in parameters for option in parameter.opts if option.startswith("-")}
+    assert options >= {"-v", "--version", "--server", "--json"}
+    assert f"photoproof {command}" in readme
+    assert {option for option in options if f"`{option}`" not in readme} == set()
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "rest_url"])
@@ -253,7 +266,7 @@ def test_a_command_that_cannot_be_loaded_is_one_line(added):
 
 
 def test_help_and_version_import_neither_grpc_nor_httpx(added):
-    script = "import sys; from photoproof.command_line.cli import run; run(['--help']); "
+    script = "import sys; from photoproof.command_line.cli import app, run; run(['--help']); "
     script += "print(set(sys.modules) & {'grpc', 'httpx'})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")

@@ -108,12 +108,12 @@ def _added_commands() -> dict[str, EntryPoint]:
 
 def _load_command(point: EntryPoint) -> Any:
     target = point.load()
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     if not isinstance(target, typer.Typer):
-        function, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        target.command(point.name)(function)
-    command = typer.main.get_command(target)
-    command.name = point.name
-    return command
+        single.command(point.name)(target)
+        return typer.main.get_command(single)
+    single.add_typer(target, name=point.name)
+    return typer.main.get_group(single).commands[point.name]
 
 
 def _first_line(point: EntryPoint) -> str | None:
