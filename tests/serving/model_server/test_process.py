@@ -162,7 +162,7 @@ def test_a_models_config_that_does_not_parse_is_logged_and_the_old_state_kept(po
     good = (folder / "models.config").read_text()
 
     publish(folder / "models.config", "model_config_list { config { nonsense: 1 } }")
-    until(lambda: "Failed to read ModelServerConfig file: Invalid protobuf file: '" in server.log)  # the last line of it
+    until(lambda: "Failed to read ModelServerConfig file: Invalid protobuf file: '" in server.log)
 
     assert "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:30" in server.log
     assert predict(server, "toy", "/labels/stable").status_code == 200
