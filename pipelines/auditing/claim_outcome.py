@@ -108,7 +108,7 @@ def _audit_row(claim: Claim, model_id: str, state: str, reason: str, photo: Prep
         "photo_sha256": claim.photo_sha256,
         "original_sha256": claim.original_sha256,
         "reason": reason,
-        "perceptual_hash": str(imagehash.phash(Image.fromarray(photo.glance))) if photo else None,
+        "perceptual_hash": str(imagehash.phash(Image.fromarray(photo.thumbnail))) if photo else None,
         "sampled": False,
         "to_person": None,
     }

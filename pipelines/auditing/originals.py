@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 from tqdm import tqdm
 
 from photoproof import Embedding, InvalidImage, StaleEmbedding, Verifier
-from photoproof.pictures.prepare import GLANCE_SIDE, PreparedPicture, prepare
+from photoproof.pictures.prepare import THUMBNAIL_SIDE, PreparedPicture, prepare
 from pipelines.database.engine import insert, snapshot, transaction
 from pipelines.database.shared_queue import work_on_some
 from pipelines.database.tables import audits, embeddings, products
@@ -78,7 +78,7 @@ def originals_by_sha256(connection: Connection, model_id: str, sha256s: Iterable
 def embedding_row(sha256: str, embedding: Embedding, picture: PreparedPicture) -> dict[str, Any]:
     """A row of the table for a picture that the model has encoded."""
     vector = np.ascontiguousarray(embedding.vector, "<f4").tobytes()
-    look = {"width": picture.width, "height": picture.height, "thumbnail": picture.glance.tobytes()}
+    look = {"width": picture.width, "height": picture.height, "thumbnail": picture.thumbnail.tobytes()}
     return {"sha256": sha256, "model_id": embedding.model_id, "vector": vector, "error": None, **look}
 
 
@@ -196,7 +196,7 @@ def _original(row: sa.RowMapping) -> Original:
     sha256 = row["sha256"]
     if row["vector"] is None:
         return Original(sha256, None, None, row["error"])
-    thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(GLANCE_SIDE, GLANCE_SIDE, 3)
+    thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
     picture = PreparedPicture(b"", sha256, row["width"], row["height"], thumbnail)
     embedding = Embedding(np.frombuffer(row["vector"], "<f4"), row["model_id"], sha256)
     return Original(sha256, embedding, picture, None)

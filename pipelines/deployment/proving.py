@@ -16,7 +16,7 @@ from photoproof import InvalidImage, PhotoproofError, Verifier
 from photoproof.pictures.identical import copy_reason
 from photoproof.pictures.prepare import prepare
 from photoproof.transport.address import server_at
-from photoproof.transport.calls import Model, Predict, Predicted, Refused, Transport
+from photoproof.transport.calls import CallFailed, Model, Predict, Predicted, Transport
 from photoproof.transport.connect import connect
 from pipelines.deployment.model_server import ServerFailed, running_server
 from pipelines.deployment.models_config import Served, config_of, folders_of, write_config
@@ -84,7 +84,7 @@ def check(server: str, folder: Path, latency_ms: float) -> None:
             _check_scores(transport, golden)
             _check_broken_pictures(transport, golden_pictures(golden[0])[1])
             _check_latency(transport, golden[0], latency_ms)
-    except (Refused, PhotoproofError) as error:
+    except (CallFailed, PhotoproofError) as error:
         raise NotProven(f"it does not answer: {' '.join(str(error).split())[:300]}") from None
     finally:
         transport.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from photoproof import DeadlineExceeded, ModelNotFound, PhotoproofError, ServerUnavailable, Verifier
-from photoproof.transport.calls import Refused
+from photoproof.transport.calls import CallFailed
 from pipelines.deployment.models_config import folders_of
 from pipelines.deployment.proving import TOLERANCE, golden_pair
 from pipelines.registry import artifacts
@@ -88,7 +88,7 @@ def versions_on(server: str) -> ServerVersions | None:
         except ModelNotFound:
             return None
         except PhotoproofError as error:
-            if isinstance(error.__cause__, Refused) and error.__cause__.code == "UNAVAILABLE":
+            if isinstance(error.__cause__, CallFailed) and error.__cause__.code == "UNAVAILABLE":
                 return None
         else:
             return ServerVersions(

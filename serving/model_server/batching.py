@@ -32,7 +32,7 @@ class _Part:
     """Rows of a call that run together: all of it, or a slice where large calls are split."""
 
     call: "_Call"
-    place: int
+    position: int
     arrays: list[np.ndarray]
 
     @property
@@ -45,7 +45,7 @@ class _Call:
     deadline: float | None
     outputs: list[dict[str, np.ndarray] | None] = field(default_factory=list)
     error: StatusError | None = None
-    left: int = 0
+    parts_left: int = 0
     done: threading.Event = field(default_factory=threading.Event)
     given_up: bool = False
 
@@ -93,7 +93,7 @@ class Batcher:
         arrays: Sequence[np.ndarray],
         timeout_ms: int,
     ) -> dict[str, np.ndarray]:
-        """As `Servable.run_alone`, in company. A call that asks for some outputs only runs alone."""
+        """As `Servable.run_alone`, merged with other calls. A call that asks for some outputs only runs alone."""
         if any(array.ndim == 0 for array in arrays):
             raise invalid_argument("Batching Run() input tensors must have at least one dimension")
         sizes = {len(array) for array in arrays}
@@ -130,35 +130,37 @@ class Batcher:
             queue = self._queues.get(key) or _Queue(servable, signature, inputs, outputs)
             slices = _slices(size, queue, limits)
             fits = bool(queue.batches) and queue.batches[-1].size + slices[0].stop <= limits.execution_size
-            new = len(slices) - fits
-            if len(queue.batches) + new > limits.max_enqueued_batches:
+            new_batches = len(slices) - fits
+            if len(queue.batches) + new_batches > limits.max_enqueued_batches:
                 raise StatusError(
                     grpc.StatusCode.UNAVAILABLE,
                     "The batch scheduling queue to which this task was submitted is full; currently "
                     f"{len(queue.batches)} batches enqueued and max_enqueued_batches is {limits.max_enqueued_batches}",
                 )
             self._queues[key] = queue
-            call = _Call(deadline, outputs=[None] * len(slices), left=len(slices))
-            for place, rows in enumerate(slices):
-                part = _Part(call, place, [array[rows] for array in arrays])
+            call = _Call(deadline, outputs=[None] * len(slices), parts_left=len(slices))
+            for position, rows in enumerate(slices):
+                part = _Part(call, position, [array[rows] for array in arrays])
                 if not queue.batches or queue.batches[-1].size + part.size > limits.execution_size:
                     queue.batches.append(_Batch(time.monotonic()))
                 queue.batches[-1].parts.append(part)
                 queue.batches[-1].size += part.size
-            if new or queue.batches[-1].size >= limits.execution_size:  # else whoever waits has nothing to do yet
+            if (
+                new_batches or queue.batches[-1].size >= limits.execution_size
+            ):  # else no waiting thread has anything to do yet
                 self._changed.notify()
         return call
 
     def _work(self) -> None:
         while True:
-            queue, batch = self._take()
+            queue, batch = self._next_batch()
             parts = [part for part in batch.parts if not part.call.given_up]
             if not parts:
                 continue
             self._monitor.batch(queue.servable.name, sum(part.size for part in parts), time.monotonic() - batch.opened)
             try:
                 outputs = self._run_merged(queue, parts)
-            except Exception as error:  # everyone in the run hears of it, nobody else
+            except Exception as error:  # every call in the run gets it, and no other
                 failure = from_exception(error)
                 for part in parts:
                     part.call.error = failure
@@ -166,15 +168,15 @@ class Batcher:
                 continue
             finished = []
             with self._changed:
-                for part, found in zip(parts, outputs, strict=True):
-                    part.call.outputs[part.place] = found
-                    part.call.left -= 1
-                    if not part.call.left:
+                for part, part_outputs in zip(parts, outputs, strict=True):
+                    part.call.outputs[part.position] = part_outputs
+                    part.call.parts_left -= 1
+                    if not part.call.parts_left:
                         finished.append(part.call)
             for call in finished:
                 call.done.set()
 
-    def _take(self) -> tuple[_Queue, _Batch]:
+    def _next_batch(self) -> tuple[_Queue, _Batch]:
         """Waits for a batch that is full, or older than the timeout."""
         with self._changed:
             while True:
@@ -196,8 +198,8 @@ class Batcher:
         rows = sum(part.size for part in parts)
         padding = next((size for size in self._parameters.allowed_batch_sizes if size >= rows), rows) - rows
         merged = []
-        for place, name in enumerate(queue.inputs):
-            arrays = [part.arrays[place] for part in parts]
+        for position, name in enumerate(queue.inputs):
+            arrays = [part.arrays[position] for part in parts]
             if len({array.shape[1:] for array in arrays}) > 1:
                 raise failed_precondition(
                     f"Tensors with name '{queue.signature.definition.inputs[name].name}' from different tasks have "
@@ -207,10 +209,10 @@ class Batcher:
             arrays += [arrays[0][:1]] * padding
             merged.append(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
         deadlines = [part.call.deadline for part in parts]
-        last = None if None in deadlines else max(deadline for deadline in deadlines if deadline)
-        timeout_ms = max(1, int((last - time.monotonic()) * 1000)) if last else 0
-        found = queue.servable.run_alone(queue.signature, queue.inputs, queue.outputs, merged, timeout_ms)
-        for array in found.values():
+        latest = None if None in deadlines else max(deadline for deadline in deadlines if deadline)
+        timeout_ms = max(1, int((latest - time.monotonic()) * 1000)) if latest else 0
+        outputs = queue.servable.run_alone(queue.signature, queue.inputs, queue.outputs, merged, timeout_ms)
+        for array in outputs.values():
             if array.ndim == 0:
                 raise failed_precondition("Batched output tensor has 0 dimensions")
             if len(array) != rows + padding:
@@ -220,7 +222,7 @@ class Batcher:
                 )
         ends = np.cumsum([part.size for part in parts]).tolist()
         return [
-            {name: array[end - part.size : end] for name, array in found.items()}
+            {name: array[end - part.size : end] for name, array in outputs.items()}
             for part, end in zip(parts, ends, strict=True)
         ]
 
@@ -229,6 +231,6 @@ def _slices(size: int, queue: _Queue, limits: Parameters) -> list[slice]:
     """The rows of each part of a call: what the open batch still takes, then as much as a run takes."""
     if not limits.split:
         return [slice(0, size)]
-    room = limits.execution_size - queue.batches[-1].size if queue.batches else 0
-    starts = sorted({0, *range(room, size, limits.execution_size)})
+    free_rows = limits.execution_size - queue.batches[-1].size if queue.batches else 0
+    starts = sorted({0, *range(free_rows, size, limits.execution_size)})
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]

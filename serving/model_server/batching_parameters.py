@@ -1,4 +1,4 @@
-"""--batching_parameters_file: what it may say, and what TensorFlow Serving takes where it says nothing."""
+"""--batching_parameters_file: what it may set, and TensorFlow Serving's defaults."""
 
 import os
 from dataclasses import dataclass
@@ -38,30 +38,30 @@ def parameters(message: Any) -> Parameters:
         given["batch_timeout_seconds"] = message.batch_timeout_micros.value / 1e6
     if "max_batch_size" in given:
         given.setdefault("max_execution_batch_size", given["max_batch_size"])
-    found = Parameters(
+    result = Parameters(
         **given,
         allowed_batch_sizes=tuple(message.allowed_batch_sizes),
         split=message.enable_large_batch_splitting.value,
     )
     for name, value in {
-        "num_batch_threads": found.num_batch_threads,
-        "input_batch_size_limit": found.max_batch_size,
-        "max_enqueued_batches": found.max_enqueued_batches,
-        "max_execution_batch_size": found.execution_size,
+        "num_batch_threads": result.num_batch_threads,
+        "input_batch_size_limit": result.max_batch_size,
+        "max_enqueued_batches": result.max_enqueued_batches,
+        "max_execution_batch_size": result.execution_size,
     }.items():
         if value < 1:
             raise invalid_argument(f"{name} must be positive; was {value}")
-    if found.batch_timeout_seconds < 0:
+    if result.batch_timeout_seconds < 0:
         raise invalid_argument("batch_timeout_micros must be non-negative")
-    if found.split and found.max_batch_size < found.max_execution_batch_size:
+    if result.split and result.max_batch_size < result.max_execution_batch_size:
         raise invalid_argument(
             "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal to "
             "max_execution_batch_size."
         )
-    sizes = found.allowed_batch_sizes
-    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != found.execution_size):
+    sizes = result.allowed_batch_sizes
+    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != result.execution_size):
         raise invalid_argument(
             "Last entry in allowed_batch_sizes must match max_batch_size (max_execution_batch_size where batches are "
-            f"split), and entries must increase; was {list(sizes)}, expected {found.execution_size}"
+            f"split), and entries must increase; was {list(sizes)}, expected {result.execution_size}"
         )
-    return found
+    return result

@@ -86,12 +86,12 @@ def parse(arguments: Sequence[str]) -> Options:
             parser.add_argument(f"--{option.name}", type=str if option.type is str else int, default=option.default)
     for name in _REFUSED:
         parser.add_argument(f"--{name}", nargs="?", const="true", help=argparse.SUPPRESS)
-    found = vars(parser.parse_args(arguments))
+    values = vars(parser.parse_args(arguments))
     for name, harmless in _REFUSED.items():
-        value = found.pop(name)
+        value = values.pop(name)
         if value is not None and value.lower() != harmless:
             parser.error(f"--{name} is not supported by the local model server; use tensorflow_model_server")
-    options = Options(**found)
+    options = Options(**values)
     for problem in _problems(options):
         parser.error(problem)
     return options

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -19,13 +20,10 @@ from tensorflow_serving.apis import (
 from serving.model_server.models import Models
 from serving.model_server.monitoring import Monitor
 from serving.model_server.predict import predict
-from serving.model_server.protos import HealthCheckRequest, HealthCheckResponse
 from serving.model_server.status import StatusError, deadline_exceeded, from_exception, invalid_argument
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-SERVING, SERVICE_UNKNOWN = 1, 3
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -134,29 +132,12 @@ def model_metadata(
     return response
 
 
-def health_handler() -> grpc.GenericRpcHandler:
-    """`grpc.health.v1.Health/Check`: the whole server, ModelService and PredictionService are serving."""
-
-    def check(request: Any, context: grpc.ServicerContext) -> Any:
-        if request.service not in ("", "ModelService", "PredictionService"):
-            context.abort(grpc.StatusCode.NOT_FOUND, "")
-        return HealthCheckResponse(status=SERVING)
-
-    def watch(request: Any, context: grpc.ServicerContext) -> Any:
-        known = request.service in ("", "ModelService", "PredictionService")
-        yield HealthCheckResponse(status=SERVING if known else SERVICE_UNKNOWN)
-
-    codec = {
-        "request_deserializer": HealthCheckRequest.FromString,
-        "response_serializer": HealthCheckResponse.SerializeToString,
-    }
-    return grpc.method_handlers_generic_handler(
-        "grpc.health.v1.Health",
-        {
-            "Check": grpc.unary_unary_rpc_method_handler(check, **codec),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, **codec),
-        },
-    )
+def health_service() -> health.HealthServicer:
+    """`grpc.health.v1.Health`: the whole server, ModelService and PredictionService are serving."""
+    servicer = health.HealthServicer()
+    for service in ("", "ModelService", "PredictionService"):
+        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return servicer
 
 
 def build(
@@ -164,7 +145,7 @@ def build(
     monitor: Monitor,
     max_threads: int,
     arguments: list[tuple[str, int | str]],
-    health: bool = False,
+    answer_health: bool = False,
     as_content: bool = False,
 ) -> grpc.Server:
     """A server with every service, not started. More than `max_threads` calls at once: RESOURCE_EXHAUSTED."""
@@ -177,8 +158,8 @@ def build(
         PredictionService(models, monitor, as_content), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models, monitor), server)
-    if health:
-        server.add_generic_rpc_handlers((health_handler(),))
+    if answer_health:
+        health_pb2_grpc.add_HealthServicer_to_server(health_service(), server)
     return server
 
 

@@ -71,29 +71,31 @@ def _read_rows(document: dict[str, Any], inputs: Mapping[str, tuple[tf.DType, An
             "tensorinfo_map"
         )
     objects = _is_object(rows[0])
-    only = next(iter(inputs))
+    first_input = next(iter(inputs))
     values: dict[str, list[Any]] = {name: [] for name in inputs}
     shapes: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if objects != _is_object(row):
             raise invalid_argument(
-                f"Expecting {'object but got list' if objects else 'value/list but got object'} at item {place} "
+                f"Expecting {'object but got list' if objects else 'value/list but got object'} at item {position} "
                 "of input list"
             )
-        for name, value in row.items() if objects else [(only, row)]:
-            where = (
-                f"Failed to process element: {place} key: {name}" if objects else f"Failed to process element: {place}"
+        for name, value in row.items() if objects else [(first_input, row)]:
+            prefix = (
+                f"Failed to process element: {position} key: {name}"
+                if objects
+                else f"Failed to process element: {position}"
             )
             try:
                 _add_row(value, name, inputs, values, shapes)
             except StatusError as error:
-                raise invalid_argument(f"{where} of 'instances' list. Error: {error}") from None
+                raise invalid_argument(f"{prefix} of 'instances' list. Error: {error}") from None
         if objects and set(row) != set(inputs):
             raise invalid_argument(
-                f"Failed to process element: {place} of 'instances' list. JSON object: {_debug(row)} keys must be "
+                f"Failed to process element: {position} of 'instances' list. JSON object: {_debug(row)} keys must be "
                 f"equal to: {','.join(sorted(inputs))}"
             )
-    return {name: _array(found, [len(rows), *shapes[name]], inputs[name][0]) for name, found in values.items()}
+    return {name: _array(flat, [len(rows), *shapes[name]], inputs[name][0]) for name, flat in values.items()}
 
 
 def _add_row(value: Any, name: str, inputs: Mapping, values: dict[str, list], shapes: dict[str, list[int]]) -> None:
@@ -122,10 +124,10 @@ def _read_columns(value: Any, inputs: Mapping[str, tuple[tf.DType, Any]]) -> dic
     for name, (dtype, _) in inputs.items():
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-        found: list[Any] = []
+        flat: list[Any] = []
         shape = _shape(value[name])
-        _fill(value[name], shape, 0, dtype, found)
-        arrays[name] = _array(found, shape, dtype)
+        _fill(value[name], shape, 0, dtype, flat)
+        arrays[name] = _array(flat, shape, dtype)
     return arrays
 
 
@@ -139,14 +141,14 @@ def _shape(value: Any) -> list[int]:
     return shape
 
 
-def _fill(value: Any, shape: list[int], level: int, dtype: tf.DType, found: list[Any]) -> None:
+def _fill(value: Any, shape: list[int], level: int, dtype: tf.DType, flat: list[Any]) -> None:
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid_argument(
                 f"JSON Value: {_debug(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {len(shape)}"
             )
-        found.append(_value(value, dtype))
+        flat.append(_value(value, dtype))
         return
     if level >= len(shape):
         raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
@@ -155,7 +157,7 @@ def _fill(value: Any, shape: list[int], level: int, dtype: tf.DType, found: list
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
     for item in value:
-        _fill(item, shape, level + 1, dtype, found)
+        _fill(item, shape, level + 1, dtype, flat)
 
 
 def _value(value: Any, dtype: tf.DType) -> Any:
@@ -247,8 +249,8 @@ def _short_floats(values: np.ndarray) -> list[float]:
     short = [float(f"{value:g}") for value in values.tolist()]
     same = np.array(short, np.float32) == values
     return [
-        few if fits else float(f"{value:.9g}")
-        for few, fits, value in zip(short, same.tolist(), values.tolist(), strict=True)
+        rounded if fits else float(f"{value:.9g}")
+        for rounded, fits, value in zip(short, same.tolist(), values.tolist(), strict=True)
     ]
 
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Version:
+class ServableVersion:
     """A version with its life. `users`: calls that run on it now."""
 
     name: str
@@ -45,8 +45,8 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Loading:
-    """How versions are loaded: by `load(name, number, folder)`, again after a failure `retries` times."""
+class LoadOptions:
+    """How versions are loaded: by `load(name, number, folder)`, and after a failure up to `retries` times more."""
 
     load: Callable[[str, int, Path], Servable]
     retries: int = 5
@@ -59,11 +59,11 @@ class Loading:
 class Models:
     """Versions by model. Every change of state happens under one condition, `_changed`."""
 
-    def __init__(self, loading: Loading):
+    def __init__(self, loading: LoadOptions):
         self._loading = loading
         self._config = config_pb2.ModelServerConfig()
         self._labels: dict[str, dict[str, int]] = {}
-        self._versions: dict[str, dict[int, Version]] = {}
+        self._versions: dict[str, dict[int, ServableVersion]] = {}
         self._reloading = threading.Lock()
         self._polling = threading.Lock()
         self._changed = threading.Condition()
@@ -92,7 +92,7 @@ class Models:
                 if not version.users:
                     self._changed.notify_all()
 
-    def _find(self, spec: model_pb2.ModelSpec) -> Version:
+    def _find(self, spec: model_pb2.ModelSpec) -> ServableVersion:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         versions = self._versions.get(spec.name, {})
@@ -112,7 +112,7 @@ class Models:
             raise not_found(f"Servable not found for request: Specific({spec.name}, {number})")
         return versions[number]
 
-    def states(self, spec: model_pb2.ModelSpec) -> list[Version]:
+    def states(self, spec: model_pb2.ModelSpec) -> list[ServableVersion]:
         """Every version of a model that was ever wanted, newest first, or the one named. Raises StatusError.
 
         A label is not looked at, as in TensorFlow Serving's GetModelStatus.
@@ -197,23 +197,23 @@ class Models:
         for number, folder in folders.items():
             version = versions.get(number)
             if version is None or (version.state == State.END and not version.wanted):
-                versions[number] = Version(name, number, folder)
+                versions[number] = ServableVersion(name, number, folder)
         if not versions:
             del self._versions[name]
 
     def _await_available(self, names: set[str]) -> None:
-        def settled() -> bool:
+        def finished() -> bool:
             return self._stopped or all(
                 any(v.state == State.AVAILABLE for v in self._versions.get(name, {}).values()) or failed(name)
                 for name in names
             )
 
-        def failed(name: str) -> list[Version]:
+        def failed(name: str) -> list[ServableVersion]:
             versions = [v for v in self._versions.get(name, {}).values() if v.wanted]
             return versions if versions and all(v.state == State.END for v in versions) else []
 
         with self._changed:
-            self._changed.wait_for(settled)
+            self._changed.wait_for(finished)
             broken = [version for name in sorted(names) for version in failed(name)]
         if broken:
             each = "".join(f"{{{v} due to error: {v.error}}}, " for v in broken)
@@ -241,14 +241,14 @@ class Models:
             else:
                 pool.submit(function, version)
 
-    def _next(self) -> tuple[str, Version] | None:
+    def _next(self) -> tuple[str, ServableVersion] | None:
         for versions in self._versions.values():
             step = next_step(Snapshot(v.number, v.state, v.wanted) for v in versions.values())
             if step:
                 return step[0], versions[step[1]]
         return None
 
-    def _load(self, version: Version) -> None:
+    def _load(self, version: ServableVersion) -> None:
         servable, failure = None, None
         for attempt in range(self._loading.retries + 1):
             if attempt:
@@ -272,7 +272,7 @@ class Models:
         if servable:
             log.info("Successfully loaded servable version %s", version)
 
-    def _unload(self, version: Version) -> None:
+    def _unload(self, version: ServableVersion) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not version.users)
             servable, version.servable = version.servable, None

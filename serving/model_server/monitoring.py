@@ -41,13 +41,13 @@ class Monitor:
     def values(self) -> dict[str, int]:
         """Counters by TensorFlow Serving's own names; the first label set's value, as its reload call counts them."""
         with self._lock:
-            found = {f"/tensorflow/serving/{name}": value for name, value in self._counters.items()}
+            values = {f"/tensorflow/serving/{name}": value for name, value in self._counters.items()}
             if self._requests:
-                found["/tensorflow/serving/request_count"] = next(iter(self._requests.values()))
-            return found
+                values["/tensorflow/serving/request_count"] = next(iter(self._requests.values()))
+            return values
 
     def prometheus(self) -> str:
-        """The page."""
+        """The page in Prometheus text format."""
         lines: list[str] = []
         with self._lock:
             for name, value in sorted(self._counters.items()):
@@ -70,8 +70,8 @@ class _Histogram:
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        place = next((i for i, limit in enumerate(_LIMITS) if value < limit), len(_LIMITS))
-        self.buckets[place] += 1
+        bucket = next((i for i, limit in enumerate(_LIMITS) if value < limit), len(_LIMITS))
+        self.buckets[bucket] += 1
         self.sum += value
 
     def lines(self, name: str, labels: str) -> list[str]:

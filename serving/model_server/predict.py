@@ -1,19 +1,14 @@
 """A Predict call against a loaded version: what is checked, in TensorFlow Serving's order and words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server import tensors
+from serving.model_server.servable import Servable
 from serving.model_server.status import failed_precondition, invalid_argument
 from training.saved_model.loading import DEFAULT_SIGNATURE, Signature
-
-if TYPE_CHECKING:
-    from serving.model_server.servable import Servable
 
 
 def predict(
@@ -28,12 +23,12 @@ def predict(
             arrays[name] = tensors.to_array(proto)
         except (ValueError, TypeError, IndexError) as error:
             raise invalid_argument(f"tensor parsing error: {name}") from error
-    found = run(servable, signature, arrays, list(request.output_filter), timeout_ms)
+    outputs = run(servable, signature, arrays, list(request.output_filter), timeout_ms)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = signature.name
     response.model_spec.version.value = servable.number
-    for name, array in found.items():
+    for name, array in outputs.items():
         response.outputs[name].CopyFrom(tensors.from_array(array, as_content))
     return response
 

@@ -10,6 +10,7 @@ from serving.model_server.status import invalid_argument, not_found
 
 M = TypeVar("M", bound=Message)
 
+_PACKAGE = "tensorflow.serving"
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _KINDS = {
     "bool": _FIELD.TYPE_BOOL,
@@ -19,32 +20,26 @@ _KINDS = {
 }
 
 # name -> {field: (number, type)}; as in tensorflow/serving's session_bundle_config.proto, monitoring_config.proto and
-# ssl_config.proto, and in gRPC's health.proto
-_MESSAGES: dict[str, dict[str, dict[str, tuple[int, str]]]] = {
-    "tensorflow.serving": {
-        "BatchingParameters": {
-            "max_batch_size": (1, ".google.protobuf.Int64Value"),
-            "batch_timeout_micros": (2, ".google.protobuf.Int64Value"),
-            "max_enqueued_batches": (3, ".google.protobuf.Int64Value"),
-            "num_batch_threads": (4, ".google.protobuf.Int64Value"),
-            "thread_pool_name": (5, ".google.protobuf.StringValue"),
-            "allowed_batch_sizes": (6, "repeated int64"),
-            "pad_variable_length_inputs": (7, "bool"),
-            "enable_large_batch_splitting": (8, ".google.protobuf.BoolValue"),
-            "max_execution_batch_size": (9, ".google.protobuf.Int64Value"),
-        },
-        "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
-        "MonitoringConfig": {"prometheus_config": (1, ".tensorflow.serving.PrometheusConfig")},
-        "SSLConfig": {
-            "server_key": (1, "string"),
-            "server_cert": (2, "string"),
-            "custom_ca": (3, "string"),
-            "client_verify": (4, "bool"),
-        },
+# ssl_config.proto
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    "BatchingParameters": {
+        "max_batch_size": (1, ".google.protobuf.Int64Value"),
+        "batch_timeout_micros": (2, ".google.protobuf.Int64Value"),
+        "max_enqueued_batches": (3, ".google.protobuf.Int64Value"),
+        "num_batch_threads": (4, ".google.protobuf.Int64Value"),
+        "thread_pool_name": (5, ".google.protobuf.StringValue"),
+        "allowed_batch_sizes": (6, "repeated int64"),
+        "pad_variable_length_inputs": (7, "bool"),
+        "enable_large_batch_splitting": (8, ".google.protobuf.BoolValue"),
+        "max_execution_batch_size": (9, ".google.protobuf.Int64Value"),
     },
-    "grpc.health.v1": {
-        "HealthCheckRequest": {"service": (1, "string")},
-        "HealthCheckResponse": {"status": (1, "int32")},  # an enum there; the same on the wire
+    "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
+    "MonitoringConfig": {"prometheus_config": (1, ".tensorflow.serving.PrometheusConfig")},
+    "SSLConfig": {
+        "server_key": (1, "string"),
+        "server_cert": (2, "string"),
+        "custom_ca": (3, "string"),
+        "client_verify": (4, "bool"),
     },
 }
 
@@ -52,29 +47,26 @@ _MESSAGES: dict[str, dict[str, dict[str, tuple[int, str]]]] = {
 def _declare() -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()  # a pool of its own: another package may register the same names
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    for package, messages in _MESSAGES.items():
-        file = descriptor_pb2.FileDescriptorProto(
-            name=f"photoproof/{package}.proto",
-            package=package,
-            syntax="proto3",
-            dependency=[wrappers_pb2.DESCRIPTOR.name],
-        )
-        for name, fields in messages.items():
-            message = file.message_type.add(name=name)
-            for field, (number, kind) in fields.items():
-                repeated, _, plain = kind.rpartition(" ")
-                message.field.add(
-                    name=field,
-                    number=number,
-                    label=_FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL,
-                    type=_KINDS.get(plain, _FIELD.TYPE_MESSAGE),
-                    type_name=plain if plain.startswith(".") else None,
-                )
-        pool.Add(file)
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"photoproof/{_PACKAGE}.proto",
+        package=_PACKAGE,
+        syntax="proto3",
+        dependency=[wrappers_pb2.DESCRIPTOR.name],
+    )
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            repeated, _, plain = kind.rpartition(" ")
+            message.field.add(
+                name=field,
+                number=number,
+                label=_FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL,
+                type=_KINDS.get(plain, _FIELD.TYPE_MESSAGE),
+                type_name=plain if plain.startswith(".") else None,
+            )
+    pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
-        for package, messages in _MESSAGES.items()
-        for name in messages
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
     }
 
 
@@ -82,8 +74,6 @@ _CLASSES = _declare()
 BatchingParameters: Any = _CLASSES["BatchingParameters"]
 MonitoringConfig: Any = _CLASSES["MonitoringConfig"]
 SSLConfig: Any = _CLASSES["SSLConfig"]
-HealthCheckRequest: Any = _CLASSES["HealthCheckRequest"]
-HealthCheckResponse: Any = _CLASSES["HealthCheckResponse"]
 
 
 class TextFormatError(ValueError):

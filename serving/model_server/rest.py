@@ -26,13 +26,15 @@ from training.saved_model.loading import DEFAULT_SIGNATURE
 
 log = logging.getLogger(__name__)
 
-_WHERE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_PREDICT = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHERE}:(?P<method>classify|regress|predict)", re.IGNORECASE)
-_STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHERE}(?:/(?P<metadata>metadata))?", re.IGNORECASE)
+_VERSION_OR_LABEL = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICT = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION_OR_LABEL}:(?P<method>classify|regress|predict)", re.IGNORECASE
+)
+_STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION_OR_LABEL}(?:/(?P<metadata>metadata))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Settings:
+class RestSettings:
     """How the REST server works. `max_bytes`: a body of more is refused with 413."""
 
     timeout_ms: int
@@ -48,7 +50,7 @@ class RestServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, port: int, models: Models, monitor: Monitor, settings: Settings):
+    def __init__(self, port: int, models: Models, monitor: Monitor, settings: RestSettings):
         self.models = models
         self.monitor = monitor
         self.settings = settings

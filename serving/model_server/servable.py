@@ -1,4 +1,4 @@
-"""One version of one model: loaded, warmed, and run by signature."""
+"""One version of one model: loaded, and run by signature."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

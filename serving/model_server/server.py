@@ -19,7 +19,7 @@ from serving.model_server import grpc_service, servable
 from serving.model_server.batching import Batcher
 from serving.model_server.batching_parameters import parameters
 from serving.model_server.flags import Options, channel_arguments
-from serving.model_server.models import Loading, Models
+from serving.model_server.models import LoadOptions, Models
 from serving.model_server.monitoring import PROMETHEUS_PATH, Monitor
 from serving.model_server.protos import (
     BatchingParameters,
@@ -29,7 +29,7 @@ from serving.model_server.protos import (
     TextFormatError,
     read_text_proto,
 )
-from serving.model_server.rest import RestServer, Settings
+from serving.model_server.rest import RestServer, RestSettings
 from serving.model_server.status import StatusError, invalid_argument
 from serving.model_server.warmup import warm_up
 
@@ -115,7 +115,7 @@ class _Starter:
         )
         port = _bind(self.grpc, options)
         if options.rest_api_port is not None:
-            settings = Settings(
+            settings = RestSettings(
                 timeout_ms=options.rest_api_timeout_in_ms,
                 threads=options.rest_api_num_threads,
                 max_bytes=int(most_bytes) if int(most_bytes) >= 0 else sys.maxsize,
@@ -186,7 +186,7 @@ def _read(path: str, message: M) -> M:
         raise
 
 
-def _loading(options: Options, monitor: Monitor) -> Loading:
+def _loading(options: Options, monitor: Monitor) -> LoadOptions:
     session = config_pb2.ConfigProto()
     if options.tensorflow_session_config_file:
         _read(options.tensorflow_session_config_file, session)
@@ -202,7 +202,7 @@ def _loading(options: Options, monitor: Monitor) -> Loading:
             warm_up(loaded, folder, options.num_request_iterations_for_warmup or 1)
         return batcher.attach(loaded) if batcher else loaded
 
-    return Loading(
+    return LoadOptions(
         load=load,
         retries=options.max_num_load_retries,
         retry_seconds=max(0, options.load_retry_interval_micros) / 1e6,

@@ -1,4 +1,4 @@
-"""TensorProto to numpy and back, without the slow roads of `tf.make_ndarray` and `tf.make_tensor_proto`."""
+"""TensorProto to numpy and back, without the slow paths of `tf.make_ndarray` and `tf.make_tensor_proto`."""
 
 import math
 

@@ -38,7 +38,7 @@ def numbered(children: Iterable[str]) -> dict[int, str]:
 
 
 def wanted_versions(policy: Any, children: Mapping[int, str]) -> set[int]:
-    """The versions that a policy serves out of those that are there; by default the latest."""
+    """The versions that a policy serves out of the folders that exist; by default the latest."""
     match policy.WhichOneof("policy_choice"):
         case "all":
             return set(children)

@@ -61,10 +61,10 @@ def start_server(*flags: str, seconds: float = 150) -> RunningServer:
         with process.stdout:
             for line in process.stdout:
                 server.lines.append(line)
-                if found := re.search(r"gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
-                    server.grpc_port = int(found[1])
-                if found := re.search(r"HTTP/REST API at:localhost:(\d+)", line):
-                    server.rest_port = int(found[1])
+                if match := re.search(r"gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
+                    server.grpc_port = int(match[1])
+                if match := re.search(r"HTTP/REST API at:localhost:(\d+)", line):
+                    server.rest_port = int(match[1])
                     ready.set()
         ready.set()
 

@@ -21,13 +21,13 @@ def blocks(language: str) -> list[str]:
 
 def node() -> str:
     """The node of this machine, or skips."""
-    found = shutil.which("node")
-    if not found:
+    path = shutil.which("node")
+    if not path:
         pytest.skip("node is not on this machine")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     if int(re.findall(r"\d+", version)[0]) < NODE_WITH_FETCH:
         pytest.skip(f"node {version.strip()} has no fetch")
-    return found
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def at_server(photoproof):
     return put
 
 
-def says_the_same(said: dict, verdict: Verdict) -> bool:
+def says_the_same(row: dict, verdict: Verdict) -> bool:
     numbers = ("similarity", "distance", "probability", "accept_at", "reject_at")
-    assert {name: said[name] for name in numbers} == pytest.approx(
+    assert {name: row[name] for name in numbers} == pytest.approx(
         {name: getattr(verdict, name) for name in numbers}, abs=1e-5
     )
-    return said["decoded"] is True and said["model_id"] == verdict.model_id
+    return row["decoded"] is True and row["model_id"] == verdict.model_id
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on this machine")
@@ -95,7 +95,7 @@ def test_javascript_says_that_a_picture_was_not_read(case, at_server, tmp_path):
     (tmp_path / "call.mjs").write_text(at_server(blocks("javascript")[0]))
     answer = subprocess.run([node(), "call.mjs"], capture_output=True, text=True, timeout=60)
     assert answer.returncode == 1
-    assert "no JPEG or PNG that the model reads" in answer.stderr
+    assert "is not a JPEG or PNG that the model reads" in answer.stderr
 
 
 def test_grpc_from_the_public_protos(case, at_server, capsys):
@@ -109,25 +109,25 @@ def test_grpc_from_the_public_protos(case, at_server, capsys):
 def test_the_pages_table_of_signatures_is_the_clients():
     def tensors(cell: str) -> dict[str, tuple[str, int]]:
         """Name -> (dtype, number of dimensions) of a cell such as `a`, `b` float32 [N, D]; `c` bool [N]."""
-        found = {}
+        kinds = {}
         for part in cell.split(";"):
             (kind, dimensions), names = re.findall(r"(\w+) \[(.*?)\]", part)[0], re.findall(r"`(\w+)`", part)
-            found |= dict.fromkeys(names, (kind, dimensions.count(",") + 1))
-        return found
+            kinds |= dict.fromkeys(names, (kind, dimensions.count(",") + 1))
+        return kinds
 
     section = PAGE.read_text().partition("## The signatures")[2].partition("\n## ")[0]
-    told = {
+    documented = {
         name: (tensors(inputs), tensors(outputs))
         for name, inputs, outputs in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
     }
-    asked = {
+    of_the_client = {
         name: tuple(
             {key: (tensor.dtype, len(tensor.shape or ())) for key, tensor in side.items()}
             for side in (signature.inputs, signature.outputs)
         )
         for name, signature in SIGNATURES.items()
     }
-    assert told == asked
+    assert documented == of_the_client
 
 
 def test_the_pages_javascript_is_about_ten_lines():

@@ -37,9 +37,9 @@ def pairs_of(served, count: int) -> list[tuple[Path, Path]]:
 
 def answered_once(answers: list, pairs: list[tuple[Path, Path]]) -> bool:
     """Each pair has its verdict, in its place."""
-    assert [one for one in answers if not isinstance(one, Verdict)] == []
+    assert [answer for answer in answers if not isinstance(answer, Verdict)] == []
     asked = [(sha256(original), sha256(photo)) for original, photo in pairs]
-    return [(one.original_sha256, one.photo_sha256) for one in answers] == asked
+    return [(answer.original_sha256, answer.photo_sha256) for answer in answers] == asked
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_a_version_swapped_under_load_fails_no_call(serve_photoproof):
         assert change
         change.result()
     assert answered_once(answers, asked)
-    assert [version for version, _ in itertools.groupby(one.model_version for one in answers)][-1] == 2
+    assert [version for version, _ in itertools.groupby(answer.model_version for answer in answers)][-1] == 2
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
@@ -117,7 +117,7 @@ def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def available(verifier: Verifier) -> set[int]:
-    return {one.version for one in verifier.status().versions if one.state == "AVAILABLE"}
+    return {version.version for version in verifier.status().versions if version.state == "AVAILABLE"}
 
 
 def png(width: int, height: int, depth: int = 8, colour: int = 2, pixels: bytes | None = None) -> bytes:
@@ -161,7 +161,7 @@ def bad_pictures() -> dict[str, bytes]:
     garbled, header = bytearray(deep), bytearray(deep)
     garbled[200:260], header[16:24] = bytes(60), bytes(8)
     pixels = zlib.compress(bytes(300))
-    found = {
+    pictures = {
         f"{name} cut at {part} %": whole[: len(whole) * part // 100]
         for name, whole in {
             "a JPEG": jpeg,
@@ -171,8 +171,8 @@ def bad_pictures() -> dict[str, bytes]:
         }.items()
         for part in (1, 5, 25, 50, 90)
     }
-    found |= {f"{name}, which is neither": encoded(noise(), name) for name in ("GIF", "BMP", "WEBP", "TIFF", "PPM")}
-    return found | {
+    pictures |= {f"{name}, which is neither": encoded(noise(), name) for name in ("GIF", "BMP", "WEBP", "TIFF", "PPM")}
+    return pictures | {
         "nothing": b"",
         "one byte": b"\xff",
         "words": b"no picture at all",
@@ -223,7 +223,7 @@ def test_there_are_at_least_forty_bad_pictures(bad_pictures):
 def test_every_bad_picture_is_undecoded_in_its_own_row_alone(photoproof, stub, bad_pictures):
     original, photo = (path.read_bytes() for path in (photoproof.originals[0], photoproof.photos[0]))
     (alone,) = stub.Predict(request(original, photo), timeout=60).outputs["probability"].float_val
-    rows = [one for bad in bad_pictures.values() for one in (bad, photo)]
+    rows = [picture for bad in bad_pictures.values() for picture in (bad, photo)]
     answer = stub.Predict(request(original, *rows), timeout=120)
     decoded = list(answer.outputs["decoded"].bool_val)
     assert [name for name, read in zip(bad_pictures, decoded[::2], strict=True) if read] == []
@@ -247,7 +247,7 @@ class Memory:
         return self._read("VmHWM") - self.before
 
     def _read(self, name: str) -> int:
-        line = next(one for one in (self._folder / "status").read_text().splitlines() if one.startswith(name))
+        line = next(line for line in (self._folder / "status").read_text().splitlines() if line.startswith(name))
         return int(line.split()[1]) * 1024
 
 
@@ -263,11 +263,11 @@ def test_one_caller_in_eight_sends_rubbish_and_the_others_notice_nothing(photopr
 
     def call(photo: bytes) -> list[tuple[bool, float]]:
         barrier.wait(60)
-        found = []
+        rows = []
         for _ in range(CALLS_EACH):
             answer = stub.Predict(request(original, photo), timeout=300).outputs
-            found.append((answer["decoded"].bool_val[0], answer["probability"].float_val[0]))
-        return found
+            rows.append((answer["decoded"].bool_val[0], answer["probability"].float_val[0]))
+        return rows
 
     with ThreadPoolExecutor(CALLERS) as pool:
         before = list(pool.map(call, photos))

@@ -1,4 +1,4 @@
-"""Pictures made on the spot, and servers that answer what a test tells them to."""
+"""Pictures made on the spot, and servers that answer as a test scripts them."""
 
 import io
 import threading
@@ -59,7 +59,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return files
 
 
-class ToldServer:
+class ScriptedServer:
     """A gRPC server that answers each method with what `answers` says: bytes, or a status code; counts the calls."""
 
     def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None):
@@ -87,10 +87,10 @@ class ToldServer:
         with self._lock:
             self.calls[method] = self.calls.get(method, 0) + 1
             self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
-        told = self.answers[method](request) if method in self.answers else grpc.StatusCode.UNIMPLEMENTED
-        if isinstance(told, grpc.StatusCode):
-            context.abort(told, f"told to answer {told.name}")
-        return told
+        reply = self.answers[method](request) if method in self.answers else grpc.StatusCode.UNIMPLEMENTED
+        if isinstance(reply, grpc.StatusCode):
+            context.abort(reply, f"scripted to answer {reply.name}")
+        return reply
 
     def stop(self) -> None:
         self._server.stop(0).wait()
@@ -98,7 +98,7 @@ class ToldServer:
 
 
 class _Handler(grpc.GenericRpcHandler):
-    def __init__(self, server: ToldServer):
+    def __init__(self, server: ScriptedServer):
         self._server = server
 
     def service(self, handler_call_details):
@@ -115,7 +115,7 @@ def predicted(**changes: object) -> bytes:
         "accept_at": 0.9,
         "reject_at": 0.5,
         "decoded": True,
-        "model_id": b"told",
+        "model_id": b"scripted",
         **changes,
     }
     response = wire_pb2.PredictResponse()
@@ -136,9 +136,9 @@ def predicted(**changes: object) -> bytes:
 
 
 @pytest.fixture
-def told_server() -> Iterator[ToldServer]:
-    """A gRPC server that answers Predict well until a test tells it otherwise."""
-    server = ToldServer()
+def scripted_server() -> Iterator[ScriptedServer]:
+    """A gRPC server that answers Predict well until a test scripts it otherwise."""
+    server = ScriptedServer()
     server.answers[PREDICT] = lambda request: predicted()
     yield server
     server.stop()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ MEASURE = """if True:
     start = time.process_time()
     import photoproof
     seconds = time.process_time() - start
-    import photoproof.grpc_transport
+    import photoproof.transport.grpc_transport
     memory = int(re.search("VmHWM:\\s*([0-9]+)", open("/proc/self/status").read())[1]) / 1024
     print(json.dumps({"seconds": seconds, "memory": memory, "tensorflow": "tensorflow" in sys.modules}))
 """
@@ -33,9 +34,9 @@ MEASURE = """if True:
 
 def python_of(version: str) -> str | None:
     """An interpreter of that version: on the PATH, or pyenv's."""
-    found = shutil.which(f"python{version}")
+    on_path = shutil.which(f"python{version}")
     pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python"))
-    for python in (*map(str, pyenv), found):
+    for python in (*map(str, pyenv), on_path):
         if python and not subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
             return python
     return None
@@ -78,6 +79,10 @@ def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
+def test_the_wheel_says_that_it_is_typed(wheel):
+    assert "photoproof/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
 @pytest.mark.slow
 def test_the_wheel_alone_verifies_over_both_protocols(installed, model_server, pair, tmp_path):
     for url in (model_server.grpc_url, model_server.rest_url):
@@ -102,8 +107,8 @@ def test_the_wheel_alone_verifies_over_both_protocols(installed, model_server, p
 @pytest.mark.slow
 def test_it_is_light(installed):
     measured = [json.loads(call(installed / "python", "-c", MEASURE).stdout) for _ in range(3)]
-    assert min(one["seconds"] for one in measured) <= 0.6
-    assert min(one["memory"] for one in measured) <= 80
+    assert min(run["seconds"] for run in measured) <= 0.6
+    assert min(run["memory"] for run in measured) <= 80
     assert not measured[0]["tensorflow"]
     (packages,) = installed.parent.glob("lib/python*/site-packages")
     size = sum(

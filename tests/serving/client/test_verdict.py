@@ -6,9 +6,9 @@ from photoproof.verdict import decide
 SHARES = st.floats(0, 1, width=32)
 
 
-@given(probability=SHARES, one=SHARES, other=SHARES)
-def test_the_outcome_follows_from_where_the_probability_stands(probability, one, other):
-    reject_at, accept_at = sorted((one, other))
+@given(probability=SHARES, threshold=SHARES, other=SHARES)
+def test_the_outcome_follows_from_where_the_probability_stands(probability, threshold, other):
+    reject_at, accept_at = sorted((threshold, other))
     outcome, _ = decide(probability, accept_at, reject_at)
     assert (outcome == "match") == (probability >= accept_at)
     assert (outcome == "mismatch") == (probability < reject_at)

@@ -51,9 +51,9 @@ def test_a_verdict_holds_what_the_model_said(verifier, pair):
 def test_both_protocols_give_the_same_verdicts_but_for_the_version(model_server, pairs):
     with Verifier(model_server.grpc_url) as over_grpc, Verifier(model_server.rest_url) as over_rest:
         for original, photo in pairs:
-            one, other = over_grpc.verify(original, photo), over_rest.verify(original, photo)
-            assert one.model_version == 1 and other.model_version is None
-            assert dataclasses.replace(one, model_version=None) == other
+            grpc_verdict, rest_verdict = over_grpc.verify(original, photo), over_rest.verify(original, photo)
+            assert grpc_verdict.model_version == 1 and rest_verdict.model_version is None
+            assert dataclasses.replace(grpc_verdict, model_version=None) == rest_verdict
 
 
 def test_the_outcomes_follow_the_thresholds(verifier, pairs):
@@ -117,16 +117,16 @@ def test_an_embedding_of_another_size_is_stale(verifier, pair):
 
 
 @pytest.mark.parametrize(
-    ("which", "told"),
+    ("which", "message"),
     [
         ({"model": "no-model"}, "has no model no-model"),
-        ({"label": "canary"}, r"has no product-encoder with label 'canary' \(versions there: 1\)"),
-        ({"version": 7}, r"has no product-encoder version 7 \(versions there: 1\)"),
+        ({"label": "canary"}, r"has no product-encoder with label 'canary' \(available versions: 1\)"),
+        ({"version": 7}, r"has no product-encoder version 7 \(available versions: 1\)"),
     ],
     ids=["model", "label", "version"],
 )
-def test_a_model_that_is_not_there_is_named_with_what_is(url, pair, which, told):
-    with Verifier(url, timeout=60, **which) as verifier, pytest.raises(ModelNotFound, match=told):
+def test_a_model_that_is_not_there_is_named_with_what_is(url, pair, which, message):
+    with Verifier(url, timeout=60, **which) as verifier, pytest.raises(ModelNotFound, match=message):
         verifier.verify(*pair)
 
 
@@ -140,7 +140,7 @@ def test_the_status_says_what_is_served(verifier, url):
     status = verifier.status()
     assert status.server == url
     assert status.version == 1 and status.missing == ()
-    assert [(one.version, one.state) for one in status.versions] == [(1, "AVAILABLE")]
+    assert [(version.version, version.state) for version in status.versions] == [(1, "AVAILABLE")]
 
 
 def test_the_status_of_a_label_that_is_not_there_has_no_version(url):
@@ -154,11 +154,28 @@ def test_the_status_of_no_model_is_model_not_found(url):
         verifier.status()
 
 
+def test_the_model_that_serves_is_named_as_its_verdicts_name_it(verifier, pair):
+    assert verifier.model_id() == verifier.verify(*pair).model_id == "toy-1"
+
+
+def test_the_model_that_serves_is_named_in_asyncio_too(url):
+    async def ask() -> str:
+        async with AsyncVerifier(url, timeout=60) as asynchronous:
+            return await asynchronous.model_id()
+
+    assert asyncio.run(ask()) == "toy-1"
+
+
+def test_no_model_has_no_model_id(url):
+    with Verifier(url, timeout=60, label="canary") as verifier, pytest.raises(ModelNotFound, match="label 'canary'"):
+        verifier.model_id()
+
+
 def test_many_pairs_come_back_in_order_each_bad_one_as_its_error(verifier, pairs):
     asked = [*pairs[:7], (pairs[0][0], b"rubbish"), (None, pairs[0][0]), *pairs[7:]]
     answers = list(verifier.verify_many(iter(asked), concurrency=4))
-    assert [type(one) for one in answers] == [Verdict] * 7 + [InvalidImage] * 2 + [Verdict] * 13
-    good = [one for one in answers if isinstance(one, Verdict)]
+    assert [type(answer) for answer in answers] == [Verdict] * 7 + [InvalidImage] * 2 + [Verdict] * 13
+    good = [answer for answer in answers if isinstance(answer, Verdict)]
     assert good == [verifier.verify(*pair) for pair in pairs]
 
 
@@ -185,33 +202,33 @@ def test_no_stream_is_asked_about_with_no_concurrency(verifier):
 
 def test_one_verifier_serves_many_threads(verifier, pairs):
     expected = [verifier.verify(*pair) for pair in pairs]
-    found: dict[int, list[Verdict]] = {}
+    verdicts_of: dict[int, list[Verdict]] = {}
 
     def work(number: int) -> None:
-        found[number] = [verifier.verify(*pair) for pair in pairs]
+        verdicts_of[number] = [verifier.verify(*pair) for pair in pairs]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8 and all(verdicts == expected for verdicts in found.values())
+    assert len(verdicts_of) == 8 and all(verdicts == expected for verdicts in verdicts_of.values())
 
 
 def test_asyncio_gives_the_same_verdicts(verifier, url, pairs):
     async def ask():
         async with AsyncVerifier(url, timeout=60) as asynchronous:
-            one = await asynchronous.verify(*pairs[0])
+            verdict = await asynchronous.verify(*pairs[0])
             embedding = await asynchronous.encode(pairs[0][0])
             compared = await asynchronous.compare(embedding, pairs[0][1])
             status = await asynchronous.status()
             asked = [*pairs, (pairs[0][0], b"rubbish")]
             many = [answer async for answer in asynchronous.verify_many(asked, concurrency=4)]
-            return one, compared, status, many
+            return verdict, compared, status, many
 
-    one, compared, status, many = asyncio.run(ask())
-    assert one == verifier.verify(*pairs[0])
-    assert compared.probability == pytest.approx(one.probability, abs=1e-4)
+    verdict, compared, status, many = asyncio.run(ask())
+    assert verdict == verifier.verify(*pairs[0])
+    assert compared.probability == pytest.approx(verdict.probability, abs=1e-4)
     assert status == verifier.status()
     assert many[:-1] == [verifier.verify(*pair) for pair in pairs]
     assert isinstance(many[-1], InvalidImage)
@@ -237,18 +254,18 @@ def test_asyncio_takes_an_asynchronous_stream_and_may_leave_it_early(url, pairs)
 
 
 @pytest.mark.parametrize(
-    ("address", "options", "told"),
+    ("address", "options", "message"),
     [
-        ("localhost:8500", {}, "no server address"),
-        ("ftp://localhost", {}, "no server address"),
-        ("grpc://", {}, "no server address"),
-        ("grpc://localhost:port", {}, "no server address"),
+        ("localhost:8500", {}, "not a server address"),
+        ("ftp://localhost", {}, "not a server address"),
+        ("grpc://", {}, "not a server address"),
+        ("grpc://localhost:port", {}, "not a server address"),
         ("http://user:secret@localhost", {}, "password"),
         ("http://unix:/run/serving", {}, "grpc://unix:/PATH"),
         ("grpc://unix:", {}, "grpc://unix:/PATH"),
         ("http://..", {}, "can't be looked up"),
         ("grpc://a..b:8500", {}, "can't be looked up"),
-        ("http://\N{SNOWMAN}.com", {}, "no server address"),
+        ("http://\N{SNOWMAN}.com", {}, "not a server address"),
         ("grpc://localhost", {"ca": "/nowhere"}, "not encrypted"),
         ("grpcs://localhost", {"ca": "/nowhere"}, "no such file"),
         ("grpcs://localhost", {"ca": __file__}, "test_verifier.py can't be read as a PEM file"),
@@ -261,8 +278,8 @@ def test_asyncio_takes_an_asynchronous_stream_and_may_leave_it_early(url, pairs)
     ],
 )
 @pytest.mark.parametrize("kind", [Verifier, AsyncVerifier])
-def test_an_address_or_option_that_makes_no_sense_is_refused_at_once(kind, address, options, told):
-    with pytest.raises(ValueError, match=told):
+def test_an_address_or_option_that_makes_no_sense_is_refused_at_once(kind, address, options, message):
+    with pytest.raises(ValueError, match=message):
         kind(address, **options)
 
 

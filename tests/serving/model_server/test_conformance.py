@@ -347,10 +347,10 @@ def test_status_over_rest_of_what_is_not_there(rest):
 
 
 def test_metadata_over_rest(rest, version):
-    found = rest.get(f"/v1/models/{MODEL}/metadata").json()
+    metadata = rest.get(f"/v1/models/{MODEL}/metadata").json()
 
-    assert (found["model_spec"]["name"], found["model_spec"]["version"]) == (MODEL, str(version))
-    verify = found["metadata"]["signature_def"]["signature_def"]["verify"]
+    assert (metadata["model_spec"]["name"], metadata["model_spec"]["version"]) == (MODEL, str(version))
+    verify = metadata["metadata"]["signature_def"]["signature_def"]["verify"]
     assert verify["inputs"]["photo_bytes"]["dtype"] == "DT_STRING"
     assert verify["method_name"] == "tensorflow/serving/predict"
 

@@ -9,7 +9,7 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server import servable, warmup
-from serving.model_server.models import Loading, Models
+from serving.model_server.models import LoadOptions, Models
 from serving.model_server.status import StatusError
 from serving.model_server.versions import State
 from serving.model_server.warmup import warm_up
@@ -42,7 +42,7 @@ class Served:
         self.folder = folder
         self.toy_model = toy_model
         self.gate = Gate()
-        self.models = Models(Loading(load=self.gate.load, **{"retries": 0, **loading}))
+        self.models = Models(LoadOptions(load=self.gate.load, **{"retries": 0, **loading}))
 
     def add(self, *numbers):
         for number in numbers:
@@ -62,8 +62,8 @@ class Served:
     def until(self, **states):
         wanted = {int(number.strip("v")): state for number, state in states.items()}
         deadline = time.monotonic() + 20
-        while (found := {n: self.states().get(n) for n in wanted}) != wanted:
-            assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+        while (states := {n: self.states().get(n) for n in wanted}) != wanted:
+            assert time.monotonic() < deadline, f"{states} instead of {wanted}"
             time.sleep(0.01)
 
     def number(self, **spec):

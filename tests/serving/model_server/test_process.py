@@ -8,11 +8,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
 import pytest
 import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
@@ -21,17 +23,16 @@ from tensorflow_serving.apis import (
 )
 
 from serving.model_server.flags import parse
-from serving.model_server.protos import HealthCheckRequest, HealthCheckResponse
 from serving.model_server.server import model_config_of
 from serving.model_server.status import StatusError
 
 
 def until(condition, seconds=20):
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def states(server, model):
@@ -161,9 +162,9 @@ def test_a_models_config_that_does_not_parse_is_logged_and_the_old_state_kept(po
     good = (folder / "models.config").read_text()
 
     publish(folder / "models.config", "model_config_list { config { nonsense: 1 } }")
-    until(lambda: "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:30" in server.log)
+    until(lambda: "Failed to read ModelServerConfig file: Invalid protobuf file: '" in server.log)
 
-    assert "Failed to read ModelServerConfig file: Invalid protobuf file: '" in server.log
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:30" in server.log
     assert predict(server, "toy", "/labels/stable").status_code == 200
     publish(folder / "models.config", good)
 
@@ -276,12 +277,10 @@ def test_calls_are_merged_and_the_monitoring_page_counts_them(equipped):
 def test_health_is_answered_where_that_is_enabled(equipped, model_server):
     def check(server):
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            call = channel.unary_unary(
-                "/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
-            )
-            return call(HealthCheckRequest(service="PredictionService")).status
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            return stub.Check(health_pb2.HealthCheckRequest(service="PredictionService")).status
 
-    assert check(equipped[0]) == 1
+    assert check(equipped[0]) == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
         check(model_server)
 

@@ -18,7 +18,9 @@ from photoproof.errors import (
     StaleEmbedding,
     UnfitModel,
 )
-from photoproof.verdict import Embedding, ServerStatus, Verdict
+from photoproof.pictures.prepare import PictureSource
+from photoproof.transport.calls import VersionStatus
+from photoproof.verdict import Embedding, Outcome, ServerStatus, Verdict
 from photoproof.verifier import Verifier
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "Embedding",
     "InvalidImage",
     "ModelNotFound",
+    "Outcome",
     "PhotoproofError",
+    "PictureSource",
     "ServerError",
     "ServerStatus",
     "ServerUnavailable",
@@ -35,4 +39,5 @@ __all__ = [
     "UnfitModel",
     "Verdict",
     "Verifier",
+    "VersionStatus",
 ]

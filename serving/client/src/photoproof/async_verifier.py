@@ -10,18 +10,18 @@ from types import TracebackType
 
 from photoproof import exchanges
 from photoproof.errors import PhotoproofError
-from photoproof.pictures.prepare import Picture, prepare
-from photoproof.retries import Patience, carry_async
+from photoproof.pictures.prepare import PictureSource, prepare
+from photoproof.retries import RetryPolicy, run_with_retries_async
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import AsyncTransport, Model
 from photoproof.transport.connect import connect_async
 from photoproof.verdict import Embedding, ServerStatus, Verdict
 
-Pairs = Iterable[tuple[Picture, Picture]] | AsyncIterable[tuple[Picture, Picture]]
+Pairs = Iterable[tuple[PictureSource, PictureSource]] | AsyncIterable[tuple[PictureSource, PictureSource]]
 
 
 class AsyncVerifier:
-    """`Verifier` in asyncio: the same words, awaited. Pictures are decoded in threads, so the event loop runs on."""
+    """`Verifier` in asyncio: the same methods, awaited. Pictures are decoded in threads, so the event loop runs on."""
 
     def __init__(
         self,
@@ -39,14 +39,16 @@ class AsyncVerifier:
     ):
         """As `Verifier`; nothing is sent yet, and no event loop is needed yet."""
         self._server = server_at(server, token, ca, cert, key)
-        self._asked = exchanges.Asked(str(self._server), Model(model, version, None if version is not None else label))
-        self._patience = Patience(timeout, retries)
+        self._served = exchanges.ServedModel(
+            str(self._server), Model(model, version, None if version is not None else label)
+        )
+        self._retry_policy = RetryPolicy(timeout, retries)
         self._connected: AsyncTransport | None = None
 
-    async def verify(self, original: Picture, photo: Picture) -> Verdict:
+    async def verify(self, original: PictureSource, photo: PictureSource) -> Verdict:
         """The verdict on a pair of pictures. Raises PhotoproofError."""
         prepared = await asyncio.to_thread(lambda: (prepare(original, "original"), prepare(photo, "photo")))
-        return await self._carry(exchanges.verify(self._asked, *prepared))
+        return await self._run(exchanges.verify(self._served, *prepared))
 
     def verify_many(self, pairs: Pairs, concurrency: int = 8) -> AsyncIterator[Verdict | PhotoproofError]:
         """The verdicts on a stream of (original, photo), plain or asynchronous, in its order.
@@ -58,19 +60,26 @@ class AsyncVerifier:
             raise ValueError(f"concurrency is {concurrency}; it is 1 or more")
         return self._verify_many(pairs, concurrency)
 
-    async def encode(self, picture: Picture) -> Embedding:
+    async def encode(self, picture: PictureSource) -> Embedding:
         """The embedding of an original, for `compare`. Raises PhotoproofError."""
         prepared = await asyncio.to_thread(prepare, picture)
-        return await self._carry(exchanges.encode(self._asked, prepared))
+        return await self._run(exchanges.encode(self._served, prepared))
 
-    async def compare(self, embedding: Embedding, photo: Picture) -> Verdict:
-        """The verdict on an original encoded before. Raises StaleEmbedding where another model serves by now."""
+    async def compare(self, embedding: Embedding, photo: PictureSource) -> Verdict:
+        """The verdict on an original encoded before. Raises StaleEmbedding where another model serves now."""
         prepared = await asyncio.to_thread(prepare, photo, "photo")
-        return await self._carry(exchanges.compare(self._asked, embedding, prepared))
+        return await self._run(exchanges.compare(self._served, embedding, prepared))
+
+    async def model_id(self) -> str:
+        """The model_id of the model that serves, which every verdict and embedding of it carries.
+
+        One small call to the model. Raises PhotoproofError.
+        """
+        return await self._run(exchanges.model_id(self._served))
 
     async def status(self) -> ServerStatus:
         """What the server serves, and whether the model is one that answers. Raises PhotoproofError."""
-        return await self._carry(exchanges.status(self._asked))
+        return await self._run(exchanges.status(self._served))
 
     async def close(self) -> None:
         """Closes the connection; calls in flight fail."""
@@ -85,36 +94,36 @@ class AsyncVerifier:
     ) -> None:
         await self.close()
 
-    async def _carry(self, flow: exchanges.Flow[exchanges.Result]) -> exchanges.Result:
+    async def _run(self, exchange: exchanges.Exchange[exchanges.Result]) -> exchanges.Result:
         if self._connected is None:
             self._connected = connect_async(self._server)
-        return await carry_async(flow, self._connected, self._patience)
+        return await run_with_retries_async(exchange, self._connected, self._retry_policy)
 
     async def _verify_many(self, pairs: Pairs, concurrency: int) -> AsyncIterator[Verdict | PhotoproofError]:
-        places = asyncio.Semaphore(concurrency)
-        waiting: deque[asyncio.Task[Verdict | PhotoproofError]] = deque()
+        free_slots = asyncio.Semaphore(concurrency)
+        pending: deque[asyncio.Task[Verdict | PhotoproofError]] = deque()
 
-        async def judge(original: Picture, photo: Picture) -> Verdict | PhotoproofError:
-            async with places:
+        async def verdict_or_error(original: PictureSource, photo: PictureSource) -> Verdict | PhotoproofError:
+            async with free_slots:
                 try:
                     return await self.verify(original, photo)
                 except PhotoproofError as error:
                     return error
 
         try:
-            async for original, photo in _each(pairs):
-                waiting.append(asyncio.create_task(judge(original, photo)))
-                if len(waiting) >= 2 * concurrency:
-                    yield await waiting.popleft()
-            while waiting:
-                yield await waiting.popleft()
+            async for original, photo in _iterate(pairs):
+                pending.append(asyncio.create_task(verdict_or_error(original, photo)))
+                if len(pending) >= 2 * concurrency:
+                    yield await pending.popleft()
+            while pending:
+                yield await pending.popleft()
         finally:
-            for task in waiting:
+            for task in pending:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _each(pairs: Pairs) -> AsyncIterator[tuple[Picture, Picture]]:
+async def _iterate(pairs: Pairs) -> AsyncIterator[tuple[PictureSource, PictureSource]]:
     if isinstance(pairs, AsyncIterable):
         async for pair in pairs:
             yield pair

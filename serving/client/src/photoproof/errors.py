@@ -5,9 +5,9 @@
     ├── ServerUnavailable   nobody answers, or the server stays too busy to
     ├── DeadlineExceeded    no answer within the time given
     ├── ModelNotFound       the server has no such model, version or label
-    │   └── UnfitModel      it has, but the model lacks what a verdict needs; `missing` names it
+    │   └── UnfitModel      there is one, but it lacks what a verdict needs; `missing` names it
     ├── StaleEmbedding      an embedding of another model than the one that serves
-    └── ServerError         the server refused, or answered what is no answer
+    └── ServerError         the server refused, or its answer is invalid
 
 Each class carries `exit_code`, with which the command line ends.
 """
@@ -58,13 +58,13 @@ class UnfitModel(ModelNotFound):
     """The model that serves lacks what a verdict needs."""
 
     def __init__(self, model: str, missing: tuple[str, ...]):
-        """`missing` names each signature, input or output that is not there or not of the type needed."""
+        """`missing` names each signature, input or output that is missing or not of the type needed."""
         super().__init__(model, missing)
         self.model = model
         self.missing = missing
 
     def __str__(self) -> str:
-        return f"{self.model} is no Photoproof model: {'; '.join(self.missing)}"
+        return f"{self.model} is not a Photoproof model: {'; '.join(self.missing)}"
 
 
 class StaleEmbedding(PhotoproofError):
@@ -74,4 +74,4 @@ class StaleEmbedding(PhotoproofError):
 
 
 class ServerError(PhotoproofError):
-    """The server refused the call, or what it answered is no answer to it."""
+    """The server refused the call, or its answer is invalid."""

@@ -1,16 +1,18 @@
 """What each of the client's questions asks of the server, in order, and what it makes of the answers.
 
-A flow is a generator: it yields calls, is sent their answers (or has `Refused` thrown into it) and returns the result.
-So the same steps serve `Verifier` and `AsyncVerifier`, gRPC and REST.
+An exchange is a generator: it yields calls, is sent their answers (or has `CallFailed` thrown into it) and returns the
+result. So the same steps serve `Verifier` and `AsyncVerifier`, gRPC and REST.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from photoproof.errors import (
     DeadlineExceeded,
@@ -23,195 +25,212 @@ from photoproof.errors import (
     UnfitModel,
 )
 from photoproof.pictures.identical import copy_reason
-from photoproof.pictures.prepare import PreparedPicture
-from photoproof.signatures import SIGNATURES, missing
+from photoproof.pictures.prepare import MIN_SIDE, PreparedPicture
+from photoproof.signatures import SIGNATURES, missing_parts
 from photoproof.transport.calls import (
     Answer,
     AskStatus,
     Call,
+    CallFailed,
     Describe,
     Described,
     Model,
     Predict,
     Predicted,
-    Refused,
-    Stated,
+    ReportedStatus,
 )
 from photoproof.verdict import Embedding, ServerStatus, Verdict, decide
 
 Result = TypeVar("Result")
-Flow = Generator[Call, Answer, Result]
+Exchange = Generator[Call, Answer, Result]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Whom a flow asks: the server's address, for messages, and the model."""
+class ServedModel:
+    """Whom an exchange asks: the server's address, for messages, and the model."""
 
     server: str
     model: Model
 
 
-def verify(asked: Asked, original: PreparedPicture, photo: PreparedPicture) -> Flow[Verdict]:
+def verify(served: ServedModel, original: PreparedPicture, photo: PreparedPicture) -> Exchange[Verdict]:
     """The verdict on a pair; no call at all where the photo is a copy of the original."""
-    copied = copy_reason(original, photo)
-    if copied is not None:
-        return _identical(asked, original.sha256, photo.sha256, copied)
+    reason = copy_reason(original, photo)
+    if reason is not None:
+        return _identical(served, original.sha256, photo.sha256, reason)
     inputs = {"original_bytes": [original.image_bytes], "photo_bytes": [photo.image_bytes]}
-    answer = yield from _predict(asked, "verify", inputs)
-    if not _row(asked, answer, "decoded"):
-        encoded = yield from _predict(asked, "encode", {"image_bytes": [original.image_bytes, photo.image_bytes]})
+    answer = yield from _predict(served, "verify", inputs)
+    if not _row(served, answer, "decoded"):
+        encoded = yield from _predict(served, "encode", {"image_bytes": [original.image_bytes, photo.image_bytes]})
         decoded = encoded.outputs["decoded"]
-        which = "original" if len(decoded) == 2 and decoded[1] and not decoded[0] else "photo"
-        raise InvalidImage("the model can't decode it", which)
-    return _verdict(asked, answer, original.sha256, photo.sha256)
+        role = "original" if len(decoded) == 2 and decoded[1] and not decoded[0] else "photo"
+        raise InvalidImage("the model can't decode it", role)
+    return _verdict(served, answer, original.sha256, photo.sha256)
 
 
-def encode(asked: Asked, picture: PreparedPicture) -> Flow[Embedding]:
+def encode(served: ServedModel, picture: PreparedPicture) -> Exchange[Embedding]:
     """The embedding of one picture."""
-    answer = yield from _predict(asked, "encode", {"image_bytes": [picture.image_bytes]})
-    if not _row(asked, answer, "decoded"):
+    answer = yield from _predict(served, "encode", {"image_bytes": [picture.image_bytes]})
+    if not _row(served, answer, "decoded"):
         raise InvalidImage("the model can't decode it")
     vector = answer.outputs["embedding"][0]
     if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise _no_answer(asked, "embedding")
+        raise _invalid_output(served, "embedding")
     vector = np.array(vector, np.float32)
     vector.flags.writeable = False
-    model_id = _model_id(asked, answer)
-    return Embedding(vector, model_id, picture.sha256, picture.width, picture.height, picture.glance)
+    model_id = _model_id(served, answer)
+    return Embedding(vector, model_id, picture.sha256, picture.width, picture.height, picture.thumbnail)
 
 
-def compare(asked: Asked, embedding: Embedding, photo: PreparedPicture) -> Flow[Verdict]:
+def compare(served: ServedModel, embedding: Embedding, photo: PreparedPicture) -> Exchange[Verdict]:
     """The verdict on an original encoded before; raises StaleEmbedding where another model serves now."""
-    copied = copy_reason(embedding, photo)
-    if copied is not None:
-        return _identical(asked, embedding.sha256 or "", photo.sha256, copied)
+    reason = copy_reason(embedding, photo)
+    if reason is not None:
+        return _identical(served, embedding.sha256 or "", photo.sha256, reason)
     vector = np.asarray(embedding.vector, np.float32).reshape(1, -1)
     inputs = {"embedding": vector, "photo_bytes": [photo.image_bytes]}
-    answer = yield from _predict(asked, "compare", inputs, embedding)
-    model_id = _model_id(asked, answer)
+    answer = yield from _predict(served, "compare", inputs, embedding)
+    model_id = _model_id(served, answer)
     if model_id != embedding.model_id:
         raise StaleEmbedding(f"the embedding is of model {embedding.model_id}, but {model_id} serves: encode it again")
-    if not _row(asked, answer, "decoded"):
+    if not _row(served, answer, "decoded"):
         raise InvalidImage("the model can't decode it", "photo")
-    return _verdict(asked, answer, embedding.sha256 or "", photo.sha256)
+    return _verdict(served, answer, embedding.sha256 or "", photo.sha256)
 
 
-def status(asked: Asked) -> Flow[ServerStatus]:
+def model_id(served: ServedModel) -> Exchange[str]:
+    """The model_id of the model that serves. Only its answers carry that, so a blank picture is encoded."""
+    answer = yield from _predict(served, "encode", {"image_bytes": [_blank_png()]})
+    return _model_id(served, answer)
+
+
+def status(served: ServedModel) -> Exchange[ServerStatus]:
     """What the server has of the model; raises ModelNotFound where it has nothing of that name."""
     try:
-        stated = yield AskStatus(asked.model)
-    except Refused as refused:
-        if refused.code == "NOT_FOUND":
-            raise ModelNotFound(f"{asked.server} has no model {asked.model.name}") from refused
-        raise _told(asked, refused) from refused
-    assert isinstance(stated, Stated)
-    version, lacks = None, ()
+        answer = yield AskStatus(served.model)
+    except CallFailed as failure:
+        if failure.code == "NOT_FOUND":
+            raise ModelNotFound(f"{served.server} has no model {served.model.name}") from failure
+        raise _public_error(served, failure) from failure
+    assert isinstance(answer, ReportedStatus)
+    version, missing = None, ()
     try:
-        described = yield Describe(asked.model)
-    except Refused as refused:
-        if not _names_no_version(refused):
-            raise _told(asked, refused) from refused
+        described = yield Describe(served.model)
+    except CallFailed as failure:
+        if not _names_no_version(failure):
+            raise _public_error(served, failure) from failure
     else:
         assert isinstance(described, Described)
-        version, lacks = described.version, missing(described.signatures)
-    return ServerStatus(asked.server, asked.model.name, asked.model.label, version, stated.versions, lacks)
+        version, missing = described.version, missing_parts(described.signatures)
+    return ServerStatus(served.server, served.model.name, served.model.label, version, answer.versions, missing)
+
+
+def _blank_png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (MIN_SIDE, MIN_SIDE), "white").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _predict(
-    asked: Asked, signature: str, inputs: Mapping[str, list[bytes] | np.ndarray], embedding: Embedding | None = None
-) -> Flow[Predicted]:
-    """One call of a signature, or the reason why there is no answer."""
+    served: ServedModel,
+    signature: str,
+    inputs: Mapping[str, list[bytes] | np.ndarray],
+    embedding: Embedding | None = None,
+) -> Exchange[Predicted]:
+    """The answer to one call of a signature; raises a PhotoproofError where there is none."""
     try:
-        answer = yield Predict(asked.model, signature, inputs)
-    except Refused as refused:
-        reason = yield from _reason(asked, signature, refused, embedding)
-        raise reason from refused
+        answer = yield Predict(served.model, signature, inputs)
+    except CallFailed as failure:
+        error = yield from _explain_failure(served, signature, failure, embedding)
+        raise error from failure
     assert isinstance(answer, Predicted)
     rows = len(next(iter(inputs.values())))
     wanted = tuple(SIGNATURES[signature].outputs)
     if any(name not in answer.outputs or answer.outputs[name].shape[:1] != (rows,) for name in wanted):
-        reason = yield from _reason(asked, signature, Refused("DATA_LOSS", _lacking(answer, wanted)), embedding)
-        raise reason
+        failure = CallFailed("DATA_LOSS", _describe_lack(answer, wanted))
+        raise (yield from _explain_failure(served, signature, failure, embedding))
     return answer
 
 
-def _lacking(answer: Predicted, wanted: tuple[str, ...]) -> str:
-    lost = [name for name in wanted if name not in answer.outputs]
-    return f"its answer has no {', '.join(lost)}" if lost else "its answer has another number of rows"
+def _describe_lack(answer: Predicted, wanted: tuple[str, ...]) -> str:
+    missing = [name for name in wanted if name not in answer.outputs]
+    return f"its answer has no {', '.join(missing)}" if missing else "its answer has another number of rows"
 
 
-def _reason(asked: Asked, signature: str, refused: Refused, embedding: Embedding | None) -> Flow[PhotoproofError]:
-    """The public error for a refused call, having asked the server what it has where that tells more."""
-    if _names_no_version(refused):
-        return (yield from _not_found(asked))
-    if refused.code not in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "DATA_LOSS", "UNKNOWN", "INTERNAL"):
-        return _told(asked, refused)
+def _explain_failure(
+    served: ServedModel, signature: str, failure: CallFailed, embedding: Embedding | None
+) -> Exchange[PhotoproofError]:
+    """The public error for a failed call, after asking the server what it has where that tells more."""
+    if _names_no_version(failure):
+        return (yield from _not_found(served))
+    if failure.code not in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "DATA_LOSS", "UNKNOWN", "INTERNAL"):
+        return _public_error(served, failure)
     try:
-        described = yield Describe(asked.model)
-    except Refused:
-        return _told(asked, refused)
+        described = yield Describe(served.model)
+    except CallFailed:
+        return _public_error(served, failure)
     assert isinstance(described, Described)
-    lacks = missing(described.signatures, (signature,))
-    if lacks:
-        return UnfitModel(str(asked.model), lacks)
+    missing = missing_parts(described.signatures, (signature,))
+    if missing:
+        return UnfitModel(str(served.model), missing)
     if embedding is not None:
         shape = described.signatures["compare"].inputs["embedding"].shape
         if shape and shape[1] not in (None, embedding.vector.size):
             return StaleEmbedding(
-                f"the embedding has {embedding.vector.size} numbers, but {asked.model} has {shape[1]}: encode it again"
+                f"the embedding has {embedding.vector.size} numbers, but {served.model} has {shape[1]}: encode it again"
             )
-    return _told(asked, refused)
+    return _public_error(served, failure)
 
 
-def _names_no_version(refused: Refused) -> bool:
-    """Whether the server knows no such model, version or label: it says so in words, and with more than one code."""
-    words = refused.message
-    return "Servable not found" in words or "version label" in words or "Could not find any versions" in words
+def _names_no_version(failure: CallFailed) -> bool:
+    """Whether the server knows no such model, version or label: its message says so, with more than one code."""
+    signs = ("Servable not found", "version label", "Could not find any versions")
+    return any(sign in failure.message for sign in signs)
 
 
-def _not_found(asked: Asked) -> Flow[ModelNotFound]:
+def _not_found(served: ServedModel) -> Exchange[ModelNotFound]:
     try:
-        stated = yield AskStatus(asked.model)
-    except Refused:
-        return ModelNotFound(f"{asked.server} has no model {asked.model.name}")
-    assert isinstance(stated, Stated)
-    ready = [str(one.version) for one in stated.versions if one.state == "AVAILABLE"]
-    has = f"versions there: {', '.join(ready)}" if ready else "no version of it is available"
-    return ModelNotFound(f"{asked.server} has no {asked.model} ({has})")
+        answer = yield AskStatus(served.model)
+    except CallFailed:
+        return ModelNotFound(f"{served.server} has no model {served.model.name}")
+    assert isinstance(answer, ReportedStatus)
+    available = [str(version.version) for version in answer.versions if version.state == "AVAILABLE"]
+    rest = f"available versions: {', '.join(available)}" if available else "no version of it is available"
+    return ModelNotFound(f"{served.server} has no {served.model} ({rest})")
 
 
-def _told(asked: Asked, refused: Refused) -> PhotoproofError:
-    words = " ".join(refused.message.split())[:500]
-    if refused.code == "UNAVAILABLE":
-        return ServerUnavailable(f"{asked.server} can't be reached: {words}")
-    if refused.code == "RESOURCE_EXHAUSTED":
-        return ServerUnavailable(f"{asked.server} is too busy: {words}")
-    if refused.code == "DEADLINE_EXCEEDED":
-        return DeadlineExceeded(f"{asked.server} gave no answer in time")
-    if refused.code == "DATA_LOSS":
-        return ServerError(f"{asked.server}: {words}")
-    return ServerError(f"{asked.server} refused the call ({refused.code}): {words}")
+def _public_error(served: ServedModel, failure: CallFailed) -> PhotoproofError:
+    message = " ".join(failure.message.split())[:500]
+    if failure.code == "UNAVAILABLE":
+        return ServerUnavailable(f"{served.server} can't be reached: {message}")
+    if failure.code == "RESOURCE_EXHAUSTED":
+        return ServerUnavailable(f"{served.server} is too busy: {message}")
+    if failure.code == "DEADLINE_EXCEEDED":
+        return DeadlineExceeded(f"{served.server} did not answer in time")
+    if failure.code == "DATA_LOSS":
+        return ServerError(f"{served.server}: {message}")
+    return ServerError(f"{served.server} refused the call ({failure.code}): {message}")
 
 
-def _verdict(asked: Asked, answer: Predicted, original_sha256: str, photo_sha256: str) -> Verdict:
+def _verdict(served: ServedModel, answer: Predicted, original_sha256: str, photo_sha256: str) -> Verdict:
     numbers = {
-        name: _number(asked, answer, name)
+        name: _number(served, answer, name)
         for name in ("similarity", "distance", "probability", "accept_at", "reject_at")
     }
     outcome, reason = decide(numbers["probability"], numbers["accept_at"], numbers["reject_at"])
     return Verdict(
         outcome=outcome,
         **numbers,
-        model_name=asked.model.name,
-        model_version=answer.version if answer.version is not None else asked.model.version,
-        model_id=_model_id(asked, answer),
+        model_name=served.model.name,
+        model_version=answer.version if answer.version is not None else served.model.version,
+        model_id=_model_id(served, answer),
         original_sha256=original_sha256,
         photo_sha256=photo_sha256,
         reason=reason,
     )
 
 
-def _identical(asked: Asked, original_sha256: str, photo_sha256: str, reason: str) -> Verdict:
+def _identical(served: ServedModel, original_sha256: str, photo_sha256: str, reason: str) -> Verdict:
     return Verdict(
         outcome="identical",
         similarity=None,
@@ -219,7 +238,7 @@ def _identical(asked: Asked, original_sha256: str, photo_sha256: str, reason: st
         probability=None,
         accept_at=None,
         reject_at=None,
-        model_name=asked.model.name,
+        model_name=served.model.name,
         model_version=None,
         model_id=None,
         original_sha256=original_sha256,
@@ -228,28 +247,28 @@ def _identical(asked: Asked, original_sha256: str, photo_sha256: str, reason: st
     )
 
 
-def _row(asked: Asked, answer: Predicted, name: str) -> object:
+def _row(served: ServedModel, answer: Predicted, name: str) -> object:
     """The first row of an output that has one value a row."""
     values = answer.outputs[name]
     if values.ndim != 1:
-        raise _no_answer(asked, name)
+        raise _invalid_output(served, name)
     return values[0]
 
 
-def _number(asked: Asked, answer: Predicted, name: str) -> float:
-    value = _row(asked, answer, name)
+def _number(served: ServedModel, answer: Predicted, name: str) -> float:
+    value = _row(served, answer, name)
     if not isinstance(value, np.floating) or not np.isfinite(value):
-        raise _no_answer(asked, name)
+        raise _invalid_output(served, name)
     # The shortest decimal of a float32, which is what REST shows: both protocols give equal numbers.
     return float(str(np.float32(value)))
 
 
-def _model_id(asked: Asked, answer: Predicted) -> str:
-    value = _row(asked, answer, "model_id")
+def _model_id(served: ServedModel, answer: Predicted) -> str:
+    value = _row(served, answer, "model_id")
     if not isinstance(value, bytes):
-        raise _no_answer(asked, "model_id")
+        raise _invalid_output(served, "model_id")
     return value.decode("utf-8", "replace")
 
 
-def _no_answer(asked: Asked, output: str) -> ServerError:
-    return ServerError(f"{asked.server} answered with an output {output} that is none of a Photoproof model")
+def _invalid_output(served: ServedModel, output: str) -> ServerError:
+    return ServerError(f"{served.server} answered with an output {output} that is not a Photoproof model's")

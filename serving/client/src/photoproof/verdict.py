@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from photoproof.transport.calls import VersionStatus
 
-Outcome = Literal["match", "mismatch", "review", "identical"]
+Outcome: TypeAlias = Literal["match", "mismatch", "review", "identical"]
+"""What a verdict can be."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Verdict:
 class Embedding:
     """An original encoded once: vector float32 [D] of length 1, good for the model named by model_id only.
 
-    width, height and glance, uint8 [32, 32, 3], are the original's; without them a photo is `identical` only where it
-    is the original's bytes.
+    width, height and thumbnail, uint8 [32, 32, 3], are the original's; without them a photo is `identical` only where
+    it is the original's bytes.
     """
 
     vector: np.ndarray
@@ -50,14 +51,14 @@ class Embedding:
     sha256: str | None = None
     width: int | None = None
     height: int | None = None
-    glance: np.ndarray | None = None
+    thumbnail: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class ServerStatus:
     """What a server serves.
 
-    version is the one that the asked version or label means (None: no such is available), versions are all that the
+    version is the one that the version or label asked for means (None: it is not available), versions are all that the
     server knows, newest first, and missing is what the model lacks of a Photoproof model (empty: nothing).
     """
 
@@ -71,18 +72,18 @@ class ServerStatus:
 
 def decide(probability: float, accept_at: float, reject_at: float) -> tuple[Outcome, str]:
     """The outcome for a probability under both thresholds, and the reason in words."""
-    told, accept, reject = told_apart(probability, accept_at, reject_at)
+    shown, accept, reject = format_distinct(probability, accept_at, reject_at)
     if probability >= accept_at:
-        return "match", f"probability {told} is at or above {accept}"
+        return "match", f"probability {shown} is at or above {accept}"
     if probability < reject_at:
-        return "mismatch", f"probability {told} is below {reject}"
-    return "review", f"probability {told} is between {reject} and {accept}"
+        return "mismatch", f"probability {shown} is below {reject}"
+    return "review", f"probability {shown} is between {reject} and {accept}"
 
 
-def told_apart(*numbers: float) -> tuple[str, ...]:
-    """Numbers from 0 to 1 with as many digits, at least three, as tell those that differ apart."""
+def format_distinct(*numbers: float) -> tuple[str, ...]:
+    """Numbers from 0 to 1 with three digits, or as many more as it takes for those that differ to look different."""
     for digits in range(3, 9):
-        told = tuple(f"{number:.{digits}f}" for number in numbers)
-        if len(set(told)) == len(set(numbers)):
-            return told
+        texts = tuple(f"{number:.{digits}f}" for number in numbers)
+        if len(set(texts)) == len(set(numbers)):
+            return texts
     return tuple(str(number) for number in numbers)

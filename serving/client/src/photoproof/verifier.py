@@ -10,8 +10,8 @@ from types import TracebackType
 
 from photoproof import exchanges
 from photoproof.errors import PhotoproofError
-from photoproof.pictures.prepare import Picture, prepare
-from photoproof.retries import Patience, carry
+from photoproof.pictures.prepare import PictureSource, prepare
+from photoproof.retries import RetryPolicy, run_with_retries
 from photoproof.transport.address import server_at
 from photoproof.transport.calls import Model
 from photoproof.transport.connect import connect
@@ -46,25 +46,27 @@ class Verifier:
             label: which of its versions answers; None for the newest.
             version: a version by its number, instead of a label.
             timeout: seconds for a result, all tries and calls together.
-            retries: how often to try again when the server is not there or too busy; None: as long as `timeout` allows.
+            retries: how often to try again when the server is down or too busy; None: as long as `timeout` allows.
             token: sent as `Authorization: Bearer TOKEN`.
-            ca: PEM file of the authority that signed the server's certificate, where it is none of the usual ones.
+            ca: PEM file of the authority that signed the server's certificate, if that is not a well-known one.
             cert: PEM file of the client's own certificate, for mutual TLS.
             key: PEM file of its private key.
 
         Raises ValueError for an address or options that make no sense.
         """
         self._server = server_at(server, token, ca, cert, key)
-        self._asked = exchanges.Asked(str(self._server), Model(model, version, None if version is not None else label))
-        self._patience = Patience(timeout, retries)
+        self._served = exchanges.ServedModel(
+            str(self._server), Model(model, version, None if version is not None else label)
+        )
+        self._retry_policy = RetryPolicy(timeout, retries)
         self._transport = connect(self._server)
 
-    def verify(self, original: Picture, photo: Picture) -> Verdict:
+    def verify(self, original: PictureSource, photo: PictureSource) -> Verdict:
         """The verdict on a pair of pictures: paths, bytes, binary files or PIL images. Raises PhotoproofError."""
-        return self._carry(exchanges.verify(self._asked, prepare(original, "original"), prepare(photo, "photo")))
+        return self._run(exchanges.verify(self._served, prepare(original, "original"), prepare(photo, "photo")))
 
     def verify_many(
-        self, pairs: Iterable[tuple[Picture, Picture]], concurrency: int = 8
+        self, pairs: Iterable[tuple[PictureSource, PictureSource]], concurrency: int = 8
     ) -> Iterator[Verdict | PhotoproofError]:
         """The verdicts on a stream of (original, photo), in its order; a pair that fails yields its error.
 
@@ -74,17 +76,24 @@ class Verifier:
             raise ValueError(f"concurrency is {concurrency}; it is 1 or more")
         return self._verify_many(pairs, concurrency)
 
-    def encode(self, picture: Picture) -> Embedding:
+    def encode(self, picture: PictureSource) -> Embedding:
         """The embedding of an original, for `compare`. Raises PhotoproofError."""
-        return self._carry(exchanges.encode(self._asked, prepare(picture)))
+        return self._run(exchanges.encode(self._served, prepare(picture)))
 
-    def compare(self, embedding: Embedding, photo: Picture) -> Verdict:
-        """The verdict on an original encoded before. Raises StaleEmbedding where another model serves by now."""
-        return self._carry(exchanges.compare(self._asked, embedding, prepare(photo, "photo")))
+    def compare(self, embedding: Embedding, photo: PictureSource) -> Verdict:
+        """The verdict on an original encoded before. Raises StaleEmbedding where another model serves now."""
+        return self._run(exchanges.compare(self._served, embedding, prepare(photo, "photo")))
+
+    def model_id(self) -> str:
+        """The model_id of the model that serves, which every verdict and embedding of it carries.
+
+        One small call to the model. Raises PhotoproofError.
+        """
+        return self._run(exchanges.model_id(self._served))
 
     def status(self) -> ServerStatus:
         """What the server serves, and whether the model is one that answers. Raises PhotoproofError."""
-        return self._carry(exchanges.status(self._asked))
+        return self._run(exchanges.status(self._served))
 
     def close(self) -> None:
         """Closes the connection; calls in flight fail."""
@@ -98,26 +107,26 @@ class Verifier:
     ) -> None:
         self.close()
 
-    def _carry(self, flow: exchanges.Flow[exchanges.Result]) -> exchanges.Result:
-        return carry(flow, self._transport, self._patience)
+    def _run(self, exchange: exchanges.Exchange[exchanges.Result]) -> exchanges.Result:
+        return run_with_retries(exchange, self._transport, self._retry_policy)
 
     def _verify_many(
-        self, pairs: Iterable[tuple[Picture, Picture]], concurrency: int
+        self, pairs: Iterable[tuple[PictureSource, PictureSource]], concurrency: int
     ) -> Iterator[Verdict | PhotoproofError]:
-        waiting: deque[Future[Verdict | PhotoproofError]] = deque()
+        pending: deque[Future[Verdict | PhotoproofError]] = deque()
         with ThreadPoolExecutor(concurrency, "photoproof") as threads:
             try:
                 for original, photo in pairs:
-                    waiting.append(threads.submit(self._verdict_or_error, original, photo))
-                    if len(waiting) >= 2 * concurrency:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                    pending.append(threads.submit(self._verdict_or_error, original, photo))
+                    if len(pending) >= 2 * concurrency:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
             finally:
-                for future in waiting:
+                for future in pending:
                     future.cancel()
 
-    def _verdict_or_error(self, original: Picture, photo: Picture) -> Verdict | PhotoproofError:
+    def _verdict_or_error(self, original: PictureSource, photo: PictureSource) -> Verdict | PhotoproofError:
         try:
             return self.verify(original, photo)
         except PhotoproofError as error:

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
-from photoproof.command_line.cli import run
+from photoproof.command_line.cli import app, run
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
@@ -36,22 +38,22 @@ def answer_with(server, probability: float) -> None:
     ("probability", "code", "outcome"),
     [(0.95, 0, "match"), (0.25, 3, "mismatch"), (0.75, 4, "review")],
 )
-def test_the_exit_code_tells_the_outcome(told_server, pair, capsys, probability, code, outcome):
-    answer_with(told_server, probability)
-    assert run(["verify", str(pair[0]), str(pair[1]), "--server", told_server.url]) == code
+def test_the_exit_code_tells_the_outcome(scripted_server, pair, capsys, probability, code, outcome):
+    answer_with(scripted_server, probability)
+    assert run(["verify", str(pair[0]), str(pair[1]), "--server", scripted_server.url]) == code
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0].startswith(f"{outcome}: probability {probability:.3f} is ")
-    assert printed.out.splitlines()[1].endswith("product-encoder version 3, model told")
+    assert printed.out.splitlines()[1].endswith("product-encoder version 3, model scripted")
     assert printed.err == ""
 
 
-def test_a_copy_is_exit_code_5(told_server, pair, capsys):
-    assert run(["verify", str(pair[0]), str(pair[0]), "--server", told_server.url]) == 5
+def test_a_copy_is_exit_code_5(scripted_server, pair, capsys):
+    assert run(["verify", str(pair[0]), str(pair[0]), "--server", scripted_server.url]) == 5
     assert capsys.readouterr().out.startswith("identical: ")
 
 
-def test_json_holds_the_whole_verdict(told_server, pair, capsys, monkeypatch):
-    monkeypatch.setenv("PHOTOPROOF_SERVER", told_server.url)
+def test_json_holds_the_whole_verdict(scripted_server, pair, capsys, monkeypatch):
+    monkeypatch.setenv("PHOTOPROOF_SERVER", scripted_server.url)
     assert run(["verify", str(pair[0]), str(pair[1]), "--json"]) == 4
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["outcome"] == "review" and verdict["model_version"] == 3
@@ -59,11 +61,11 @@ def test_json_holds_the_whole_verdict(told_server, pair, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["verify", "/nowhere/a.jpg", "{photo}"], 2, "photoproof: /nowhere/a.jpg: no such file\n"),
         (["verify", "{photo}"], 2, "photoproof: Missing argument 'PHOTO'. See `photoproof verify --help`.\n"),
-        (["verify", "{original}", "{photo}", "--server", "nonsense"], 2, "is no server address"),
+        (["verify", "{original}", "{photo}", "--server", "nonsense"], 2, "is not a server address"),
         (["status", "--server", "https://localhost", "--ca", "{photo}"], 2, "photo.jpg can't be read as a PEM file"),
         (["verify", "{original}", "{photo}", "--no-such"], 2, "No such option"),
         (["verify", "{original}", "{photo}", "--server", "grpc://127.0.0.1:1"], 6, "127.0.0.1:1 can't be reached"),
@@ -71,12 +73,23 @@ def test_json_holds_the_whole_verdict(told_server, pair, capsys, monkeypatch):
     ],
     ids=["no file", "no photo", "no address", "no authority", "no option", "no server", "no command"],
 )
-def test_what_goes_wrong_is_one_line_and_its_exit_code(pair, capsys, arguments, code, told):
+def test_what_goes_wrong_is_one_line_and_its_exit_code(pair, capsys, arguments, code, message):
     words = [word.format(original=pair[0], photo=pair[1]) for word in arguments]
     assert run(words) == code
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err and printed.err.startswith("photoproof: ") and printed.err.count("\n") == 1
+    assert message in printed.err and printed.err.startswith("photoproof: ") and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["verify", "encode", "status"])
+def test_the_readme_documents_each_command_with_its_options(command):
+    readme = (Path(__file__).parents[4] / "serving/client/README.md").read_text()
+    program: Any = typer.main.get_command(app)
+    parameters = [*program.params, *program.commands[command].params]
+    options = {option for parameter in parameters for option in parameter.opts if option.startswith("-")}
+    assert options >= {"-v", "--version", "--server", "--json"}
+    assert f"photoproof {command}" in readme
+    assert {option for option in options if f"`{option}`" not in readme} == set()
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "rest_url"])
@@ -91,13 +104,13 @@ def test_the_commands_against_the_model_server(model_server, pair, capsys, proto
     assert run(["encode", str(pair[0]), "--json", *server]) == 0
     assert len(json.loads(capsys.readouterr().out)["vector"]) == 8
     assert run(["verify", str(pair[0]), str(pair[1]), "--label", "canary", *server]) == 7
-    assert "(versions there: 1)" in capsys.readouterr().err
+    assert "(available versions: 1)" in capsys.readouterr().err
 
 
-def test_a_report_shows_both_pictures_and_the_score(told_server, pair, tmp_path, capsys):
-    answer_with(told_server, 0.25)
+def test_a_report_shows_both_pictures_and_the_score(scripted_server, pair, tmp_path, capsys):
+    answer_with(scripted_server, 0.25)
     file = tmp_path / "report.png"
-    words = ["verify", str(pair[0]), str(pair[1]), "--server", told_server.url, "--report", str(file)]
+    words = ["verify", str(pair[0]), str(pair[1]), "--server", scripted_server.url, "--report", str(file)]
     assert run(words) == 3
     assert capsys.readouterr().out.endswith(f"report: {file}\n")
     report = Image.open(file).convert("RGB")
@@ -113,27 +126,27 @@ def test_a_report_shows_both_pictures_and_the_score(told_server, pair, tmp_path,
         assert np.abs(np.asarray(shown, int) - np.asarray(wanted, int)).max() < 30
 
 
-def test_a_report_that_cannot_be_written_is_one_line_behind_the_verdict(told_server, pair, capsys):
-    words = ["verify", str(pair[0]), str(pair[1]), "--server", told_server.url, "--report", "/nowhere/report.png"]
+def test_a_report_that_cannot_be_written_is_one_line_behind_the_verdict(scripted_server, pair, capsys):
+    words = ["verify", str(pair[0]), str(pair[1]), "--server", scripted_server.url, "--report", "/nowhere/report.png"]
     assert run(words) == 2
     printed = capsys.readouterr()
     assert printed.out.startswith("review: probability 0.750 is ") and "report" not in printed.out
     assert printed.err == "photoproof: /nowhere/report.png can't be written: No such file or directory\n"
 
 
-def test_a_timeout_that_is_given_waits_for_a_server_that_restarts(told_server, pair, capsys):
+def test_a_timeout_that_is_given_waits_for_a_server_that_restarts(scripted_server, pair, capsys):
     """For longer than the four tries that are made else take; their pauses are 1.5 seconds at most."""
-    told_server.stop()
+    scripted_server.stop()
     back = []
 
     def come_back() -> None:
         time.sleep(2.5)
-        back.append(type(told_server)(told_server.port))
-        back[0].answers[PREDICT] = told_server.answers[PREDICT]
+        back.append(type(scripted_server)(scripted_server.port))
+        back[0].answers[PREDICT] = scripted_server.answers[PREDICT]
 
     thread = threading.Thread(target=come_back)
     thread.start()
-    code = run(["verify", str(pair[0]), str(pair[1]), "--server", told_server.url, "--timeout", "60"])
+    code = run(["verify", str(pair[0]), str(pair[1]), "--server", scripted_server.url, "--timeout", "60"])
     thread.join()
     back[0].stop()
     assert (code, capsys.readouterr().err) == (4, "")
@@ -253,7 +266,7 @@ def test_a_command_that_cannot_be_loaded_is_one_line(added):
 
 
 def test_help_and_version_import_neither_grpc_nor_httpx(added):
-    script = "import sys; from photoproof.command_line.cli import run; run(['--help']); "
+    script = "import sys; from photoproof.command_line.cli import app, run; run(['--help']); "
     script += "print(set(sys.modules) & {'grpc', 'httpx'})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")

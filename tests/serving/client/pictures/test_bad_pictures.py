@@ -149,7 +149,12 @@ def test_a_bad_picture_is_refused_soon_with_its_reason(name):
 
 @pytest.mark.parametrize(
     ("picture", "reason"),
-    [("/nowhere/a.jpg", "no such file"), ("/tmp", "is a folder"), (None, "NoneType is no picture"), (3, "int is no")],
+    [
+        ("/nowhere/a.jpg", "no such file"),
+        ("/tmp", "is a folder"),
+        (None, "NoneType is not a picture"),
+        (3, "int is not a"),
+    ],
 )
 def test_what_is_no_picture_at_all_is_refused(picture, reason):
     with pytest.raises(InvalidImage, match=reason):
@@ -207,9 +212,9 @@ def test_the_largest_picture_that_is_read_stays_within_600_mebibytes(tmp_path, c
     file = tmp_path / "large.png"
     file.write_bytes(png_bomb(8_000, 8_000, colour))
     script = "import sys; from photoproof.pictures.prepare import prepare; prepare(sys.argv[1])"
-    told = "; print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+    print_memory = "; print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     environment = {"OPENBLAS_NUM_THREADS": "1", "PATH": ""}
     done = subprocess.run(
-        [sys.executable, "-c", script + told, file], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-c", script + print_memory, file], capture_output=True, text=True, env=environment, check=True
     )
     assert int(done.stdout) / 1024 < 600

@@ -74,4 +74,4 @@ def test_near_twins_of_one_package_are_no_copies(original, encoded):
 def test_a_glance_is_the_same_through_jpegs_reduced_decoding(original, encoded):
     large = original.resize((1000, 750))
     jpeg, png = prepare(encoded(large)), prepare(encoded(Image.open(io.BytesIO(encoded(large))), "PNG"))
-    assert np.abs(jpeg.glance.astype(int) - png.glance).max() <= 8
+    assert np.abs(jpeg.thumbnail.astype(int) - png.thumbnail).max() <= 8

@@ -17,10 +17,10 @@ def opened(image_bytes: bytes) -> Image.Image:
     return Image.open(io.BytesIO(image_bytes))
 
 
-def furthest(one: Image.Image, other: Image.Image) -> int:
+def furthest(first: Image.Image, second: Image.Image) -> int:
     """The largest difference of any value of two pictures of one size."""
-    assert one.size == other.size
-    return int(np.abs(np.asarray(one.convert("RGB"), int) - np.asarray(other.convert("RGB"), int)).max())
+    assert first.size == second.size
+    return int(np.abs(np.asarray(first.convert("RGB"), int) - np.asarray(second.convert("RGB"), int)).max())
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG"])
@@ -137,9 +137,9 @@ def test_paths_bytes_files_and_images_are_the_same_picture(scene, encoded, tmp_p
     file.write_bytes(source)
     with file.open("rb") as opened_file:
         given = [str(file), file, source, bytearray(source), memoryview(source), io.BytesIO(source), opened_file]
-        made = [prepare(one) for one in given]
-    assert {one.image_bytes for one in made} == {source}
-    assert {one.sha256 for one in made} == {hashlib.sha256(source).hexdigest()}
+        made = [prepare(source_form) for source_form in given]
+    assert {picture.image_bytes for picture in made} == {source}
+    assert {picture.sha256 for picture in made} == {hashlib.sha256(source).hexdigest()}
     image = prepare(scene(13))
     assert furthest(opened(image.image_bytes), scene(13)) == 0
     assert image.sha256 == hashlib.sha256(image.image_bytes).hexdigest()
@@ -164,8 +164,8 @@ def test_an_image_that_pil_has_not_read_yet_is_the_same_in_every_thread(scene, e
     with ThreadPoolExecutor(8) as threads:
         for _ in range(6):
             with Image.open(file) as image:
-                made = [one.image_bytes for one in threads.map(prepare, [image] * 8)]
-            assert [one == alone for one in made] == [True] * 8
+                made = [picture.image_bytes for picture in threads.map(prepare, [image] * 8)]
+            assert [image_bytes == alone for image_bytes in made] == [True] * 8
 
 
 def test_a_jpegs_own_thumbnail_and_comments_are_no_trouble(scene, encoded):

@@ -10,14 +10,14 @@ import pytest
 from photoproof.transport import grpc_format
 from photoproof.transport.calls import (
     AskStatus,
+    CallFailed,
     Describe,
     Described,
     Model,
     Predict,
     Predicted,
-    Refused,
-    Stated,
-    Tensor,
+    ReportedStatus,
+    TensorSpec,
 )
 
 LABEL = Model("product-encoder", label="stable")
@@ -147,26 +147,26 @@ def test_their_metadata_is_read(theirs):
     response.metadata["signature_def"].Pack(definitions)
     answer = grpc_format.decode(Describe(LABEL), response.SerializeToString())
     assert isinstance(answer, Described) and answer.version == 5
-    assert answer.signatures["verify"].inputs == {"photo_bytes": Tensor("string", (None,))}
-    assert answer.signatures["verify"].outputs["embedding"] == Tensor("float32", (None, 64))
+    assert answer.signatures["verify"].inputs == {"photo_bytes": TensorSpec("string", (None,))}
+    assert answer.signatures["verify"].outputs["embedding"] == TensorSpec("float32", (None, 64))
     assert answer.signatures["verify"].outputs["odd"].shape is None
 
 
 def test_their_status_is_read_newest_first(theirs):
     response = theirs.status.GetModelStatusResponse()
     for version, state, message in ((1, "AVAILABLE", ""), (2, "END", "no such file")):
-        one = response.model_version_status.add(version=version)
-        one.state = theirs.status.ModelVersionStatus.State.Value(state)
-        one.status.error_message = message
+        entry = response.model_version_status.add(version=version)
+        entry.state = theirs.status.ModelVersionStatus.State.Value(state)
+        entry.status.error_message = message
     answer = grpc_format.decode(AskStatus(LABEL), response.SerializeToString())
-    assert isinstance(answer, Stated)
-    told = [(one.version, one.state, one.error) for one in answer.versions]
-    assert told == [(2, "END", "no such file"), (1, "AVAILABLE", "")]
+    assert isinstance(answer, ReportedStatus)
+    versions = [(entry.version, entry.state, entry.error) for entry in answer.versions]
+    assert versions == [(2, "END", "no such file"), (1, "AVAILABLE", "")]
 
 
 @pytest.mark.parametrize("call", [Predict(LABEL, "verify", {}), Describe(LABEL), AskStatus(LABEL)], ids=repr)
-def test_rubbish_is_no_answer(call):
-    with pytest.raises(Refused, match="no answer"):
+def test_rubbish_is_not_an_answer(call):
+    with pytest.raises(CallFailed, match="its answer is invalid"):
         grpc_format.decode(call, b"\xff\xff\xff rubbish")
 
 
@@ -178,12 +178,12 @@ def test_the_messages_are_the_same_with_every_supported_protobuf(version, tmp_pa
         import sys, google.protobuf
         sys.path.insert(0, sys.argv[1])
         import numpy as np
-        from photoproof import wire
-        from photoproof.calls import Model, Predict
+        from photoproof.transport import grpc_format
+        from photoproof.transport.calls import Model, Predict
         call = Predict(Model("m", label="stable"), "compare", {"embedding": np.ones((1, 2), np.float32)})
-        print(google.protobuf.__version__, wire.encode(call)[1].hex())
+        print(google.protobuf.__version__, grpc_format.encode(call)[1].hex())
     """
-    source = str(Path(grpc_format.__file__).parents[1])
+    source = str(Path(grpc_format.__file__).parents[2])
     environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
     command = [sys.executable, "-W", "error", "-c", script, source]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

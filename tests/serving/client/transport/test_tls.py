@@ -20,7 +20,7 @@ from photoproof import ServerUnavailable, Verifier
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 VERDICT = (
     b'{"outputs": {"similarity": [0.5], "distance": [1.0], "probability": [0.75], "accept_at": [0.9], '
-    b'"reject_at": [0.5], "decoded": [true], "model_id": ["told"]}}'
+    b'"reject_at": [0.5], "decoded": [true], "model_id": ["scripted"]}}'
 )
 
 
@@ -85,15 +85,15 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
 
 
 @pytest.fixture
-def secure_grpc(papers, told_server):
+def secure_grpc(papers, scripted_server):
     """A gRPC server that wants a client's certificate."""
     credentials = grpc.ssl_server_credentials(
         [(papers.server.key.read_bytes(), papers.server.cert.read_bytes())],
         root_certificates=papers.ca.read_bytes(),
         require_client_auth=True,
     )
-    server = type(told_server)(credentials=credentials)
-    server.answers[PREDICT] = told_server.answers[PREDICT]
+    server = type(scripted_server)(credentials=credentials)
+    server.answers[PREDICT] = scripted_server.answers[PREDICT]
     yield server
     server.stop()
 
@@ -141,7 +141,7 @@ def test_mutual_tls_and_a_token_over_grpc(secure_grpc, papers, pair):
         key=papers.client.key,
         token="open-sesame",
     ) as verifier:
-        assert verifier.verify(*pair).model_id == "told"
+        assert verifier.verify(*pair).model_id == "scripted"
     assert secure_grpc.metadata[0]["authorization"] == "Bearer open-sesame"
 
 
@@ -154,7 +154,7 @@ def test_mutual_tls_and_a_token_over_rest_through_a_gateways_path(secure_rest, p
         key=papers.client.key,
         token="open-sesame",
     ) as verifier:
-        assert verifier.verify(*pair).model_id == "told"
+        assert verifier.verify(*pair).model_id == "scripted"
     assert headers[0]["authorization"] == "Bearer open-sesame"
     assert headers[0]["path"] == "/gateway/photoproof/v1/models/product-encoder/labels/stable:predict"
 
@@ -195,7 +195,7 @@ def test_a_key_that_is_not_the_certificates_or_is_encrypted_is_refused_at_once(p
         Verifier("grpcs://localhost", cert=papers.client.cert, key=locked)
 
 
-def test_a_token_goes_with_every_call_over_plain_grpc_too(told_server, pair):
-    with Verifier(told_server.url, token="open-sesame") as verifier:
+def test_a_token_goes_with_every_call_over_plain_grpc_too(scripted_server, pair):
+    with Verifier(scripted_server.url, token="open-sesame") as verifier:
         verifier.verify(*pair)
-    assert told_server.metadata[0]["authorization"] == "Bearer open-sesame"
+    assert scripted_server.metadata[0]["authorization"] == "Bearer open-sesame"

@@ -4,7 +4,7 @@ A distribution adds a command by an entry point in the group `photoproof.command
 plain function with Typer's annotations or a Typer app. It is imported only when it is called; the help page reads the
 command's first line from its source instead. An int that the function returns is the exit code.
 
-An exception with an attribute `exit_code` is printed as one line and ends the command with that code, any other one
+An exception with an attribute `exit_code` is printed as one line and ends the command with that code, any other
 with 1; a traceback is shown with -v or PHOTOPROOF_VERBOSE=1 only.
 """
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        return _tell(error)
+        return _report(error)
     return result if isinstance(result, int) else 0
 
 
@@ -49,22 +49,22 @@ class _Commands(TyperGroup):
     """Our own commands, and placeholders for those of other distributions until one is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *sorted(_added())]
+        return [*super().list_commands(ctx), *sorted(_added_commands())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        point = _added().get(cmd_name)
+        point = _added_commands().get(cmd_name)
         if point is None or super().get_command(ctx, cmd_name):
             return super().get_command(ctx, cmd_name)
-        told = _first_line(point) or "(application command)"
-        return TyperCommand(cmd_name, help=told, rich_help_panel="Commands of the application")
+        summary = _first_line(point) or "(application command)"
+        return TyperCommand(cmd_name, help=summary, rich_help_panel="Commands of the application")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if super().get_command(ctx, name):
             return super().resolve_command(ctx, args)
-        point = _added().get(name)
+        point = _added_commands().get(name)
         if point is not None:
-            return name, _loaded(point), args[1:]
+            return name, _load_command(point), args[1:]
         if name.startswith("-"):
             return super().resolve_command(ctx, args)
         raise NotInstalled(
@@ -93,7 +93,7 @@ def photoproof(
     ] = False,
     show_version: Annotated[bool, typer.Option("--version", help="Show the client's version.")] = False,
 ) -> None:
-    """Say whether a photo shows a product, and see to the models that do."""
+    """Say whether a photo shows a product, and manage the models that do."""
     if verbose:
         os.environ["PHOTOPROOF_VERBOSE"] = "1"  # so that processes started by a command know it too
     if show_version:
@@ -102,18 +102,18 @@ def photoproof(
         typer.echo(ctx.get_help())
 
 
-def _added() -> dict[str, EntryPoint]:
+def _added_commands() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _loaded(point: EntryPoint) -> Any:
+def _load_command(point: EntryPoint) -> Any:
     target = point.load()
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     if not isinstance(target, typer.Typer):
-        function, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        target.command(point.name)(function)
-    command = typer.main.get_command(target)
-    command.name = point.name
-    return command
+        single.command(point.name)(target)
+        return typer.main.get_command(single)
+    single.add_typer(target, name=point.name)
+    return typer.main.get_group(single).commands[point.name]
 
 
 def _first_line(point: EntryPoint) -> str | None:
@@ -136,15 +136,15 @@ def _first_line(point: EntryPoint) -> str | None:
     return None
 
 
-def _tell(error: Exception) -> int:
+def _report(error: Exception) -> int:
     if os.environ.get("PHOTOPROOF_VERBOSE", "").strip().lower() not in ("", "0", "false", "no"):
         import traceback
 
         traceback.print_exception(type(error), error, error.__traceback__)
     code = getattr(error, "exit_code", None)
     if not isinstance(code, int):
-        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        _print(f"{told} (`photoproof -v ...` shows where)")
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        _print(f"{message} (`photoproof -v ...` shows where)")
         return 1
     message = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)

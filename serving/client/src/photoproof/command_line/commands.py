@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from photoproof.verifier import Verifier
 
 EXIT_CODES = {"match": 0, "mismatch": 3, "review": 4, "identical": 5}
-TIMEOUT, RETRIES = 10.0, 4  # four are about a second: a person who has not said how long to wait is told soon
+TIMEOUT, RETRIES = 10.0, 4  # four take about a second: a person who gave no timeout gets an answer soon
 
 _Server = Annotated[
     str, typer.Option("--server", envvar="PHOTOPROOF_SERVER", help="grpc://HOST:PORT, grpcs://, http:// or https://")
@@ -118,12 +118,12 @@ def status(
 ) -> int:
     """Say what the server serves, and whether it can answer.
 
-    Exit code 7 where the version asked is not there or the model is no Photoproof model.
+    Exit code 7 where the version asked for is not available or the model is not a Photoproof model.
     """
     with _verifier(server, model, label, model_version, timeout, token, ca, cert, key) as verifier:
-        found = verifier.status()
-    typer.echo(json.dumps(dataclasses.asdict(found)) if as_json else _status_text(found))
-    return 7 if found.version is None or found.missing else 0
+        answer = verifier.status()
+    typer.echo(json.dumps(dataclasses.asdict(answer)) if as_json else _status_text(answer))
+    return 7 if answer.version is None or answer.missing else 0
 
 
 def _verifier(
@@ -158,16 +158,18 @@ def _verdict_text(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _status_text(found: ServerStatus) -> str:
-    lines = [f"{found.server} serves {found.model_name}"]
-    for one in found.versions:
-        answers = f"  <- {found.label or 'answers'}" if one.version == found.version else ""
-        error = f": {one.error}" if one.error else ""
-        lines.append(f"  version {one.version}  {one.state}{error}{answers}")
-    if found.version is None:
-        lines.append(f"no version has the label '{found.label}'" if found.label else "the version asked is not there")
-    elif found.missing:
-        lines.append("this is no Photoproof model: " + "; ".join(found.missing))
+def _status_text(status: ServerStatus) -> str:
+    lines = [f"{status.server} serves {status.model_name}"]
+    for version in status.versions:
+        answers = f"  <- {status.label or 'answers'}" if version.version == status.version else ""
+        error = f": {version.error}" if version.error else ""
+        lines.append(f"  version {version.version}  {version.state}{error}{answers}")
+    if status.version is None:
+        lines.append(
+            f"no version has the label '{status.label}'" if status.label else "the version asked for is not available"
+        )
+    elif status.missing:
+        lines.append("this is not a Photoproof model: " + "; ".join(status.missing))
     else:
         lines.append("it can verify, encode, compare and score")
     return "\n".join(lines)

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from photoproof.errors import PhotoproofError
-from photoproof.pictures.prepare import Picture, prepare
-from photoproof.verdict import Verdict, told_apart
+from photoproof.pictures.prepare import PictureSource, prepare
+from photoproof.verdict import Verdict, format_distinct
 
 _WIDTH, _HEIGHT, _EDGE, _GAP = 1200, 880, 48, 32
 _PICTURES_AT, _PICTURE_HEIGHT = 184, 420
@@ -33,7 +33,7 @@ class UnwritableReport(PhotoproofError):
     exit_code = 2
 
 
-def draw(verdict: Verdict, original: Picture, photo: Picture, file: str | Path) -> None:
+def draw(verdict: Verdict, original: PictureSource, photo: PictureSource, file: str | Path) -> None:
     """Writes the report as a PNG of 1200 x 880 pixels. Raises InvalidImage and UnwritableReport."""
     sheet = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -49,24 +49,24 @@ def draw(verdict: Verdict, original: Picture, photo: Picture, file: str | Path) 
         left = _EDGE + column * (side + _GAP)
         pen.text((left, _PICTURES_AT - 32), name, font=_font(20), fill=_PALE)
         pen.text((left + side, _PICTURES_AT - 28), f"sha256 {sha256[:16]}", font=_font(16), fill=_PALE, anchor="ra")
-        _hang(sheet, prepare(picture, name.lower()).image_bytes, (left, _PICTURES_AT, side, _PICTURE_HEIGHT))
+        _paste_picture(sheet, prepare(picture, name.lower()).image_bytes, (left, _PICTURES_AT, side, _PICTURE_HEIGHT))
 
     if verdict.probability is not None and verdict.accept_at is not None and verdict.reject_at is not None:
         _draw_scale(pen, verdict.probability, verdict.reject_at, verdict.accept_at, colour)
     else:
         pen.text((_EDGE, _SCALE_AT), "The model was not asked.", font=_font(22), fill=_PALE)
     pen.line((_EDGE, _HEIGHT - 82, _WIDTH - _EDGE, _HEIGHT - 82), fill=_LINE)
-    pen.text((_EDGE, _HEIGHT - 60), _model(verdict), font=_font(18), fill=_PALE)
+    pen.text((_EDGE, _HEIGHT - 60), _model_text(verdict), font=_font(18), fill=_PALE)
     if verdict.similarity is not None:
-        told = f"similarity {verdict.similarity:.3f}   distance {verdict.distance:.3f}"
-        pen.text((_WIDTH - _EDGE, _HEIGHT - 60), told, font=_font(18), fill=_PALE, anchor="ra")
+        scores = f"similarity {verdict.similarity:.3f}   distance {verdict.distance:.3f}"
+        pen.text((_WIDTH - _EDGE, _HEIGHT - 60), scores, font=_font(18), fill=_PALE, anchor="ra")
     try:
         sheet.save(file, "PNG")
     except OSError as error:
         raise UnwritableReport(f"{file} can't be written: {error.strerror or error}") from error
 
 
-def _hang(sheet: Image.Image, image_bytes: bytes, frame: tuple[int, int, int, int]) -> None:
+def _paste_picture(sheet: Image.Image, image_bytes: bytes, frame: tuple[int, int, int, int]) -> None:
     """Puts a picture into the middle of a frame (left, top, width, height), as large as fits, at most three times."""
     left, top, width, height = frame
     ImageDraw.Draw(sheet).rectangle((left, top, left + width, top + height), fill=_MAT, outline=_LINE)
@@ -81,7 +81,7 @@ def _draw_scale(pen: ImageDraw.ImageDraw, probability: float, reject_at: float, 
     left, right, bottom = _EDGE, _WIDTH - _EDGE, _SCALE_AT + _SCALE_HEIGHT
 
     def x(value: float) -> float:
-        return left + (right - left) * _place(value)
+        return left + (right - left) * _position(value)
 
     zones = (("mismatch", 0.0, reject_at), ("review", reject_at, accept_at), ("match", accept_at, 1.0))
     for outcome, start, end in zones:
@@ -91,7 +91,7 @@ def _draw_scale(pen: ImageDraw.ImageDraw, probability: float, reject_at: float, 
             pen.text(middle, outcome, font=_font(16), fill=_COLOURS[outcome], anchor="mm")
     for value in (reject_at, accept_at):
         pen.line((x(value), _SCALE_AT - 4, x(value), bottom + 30), fill=_INK, width=2)
-    told, reject, accept = told_apart(probability, reject_at, accept_at)
+    shown, reject, accept = format_distinct(probability, reject_at, accept_at)
     _label_thresholds(pen, x(reject_at), x(accept_at), f"mismatch below {reject}", f"match from {accept}", bottom + 30)
     for value in _TICKS:
         pen.line((x(value), bottom, x(value), bottom + 5), fill=_PALE)
@@ -100,13 +100,13 @@ def _draw_scale(pen: ImageDraw.ImageDraw, probability: float, reject_at: float, 
 
     tip = _SCALE_AT - 3
     pen.polygon([(x(probability), tip), (x(probability) - 11, tip - 18), (x(probability) + 11, tip - 18)], fill=colour)
-    told = f"probability {told}"
-    half = pen.textlength(told, font=_font(24)) / 2
+    text = f"probability {shown}"
+    half = pen.textlength(text, font=_font(24)) / 2
     centre = min(max(x(probability), left + half), right - half)
-    pen.text((centre, tip - 24), told, font=_font(24), fill=colour, anchor="ms")
+    pen.text((centre, tip - 24), text, font=_font(24), fill=colour, anchor="ms")
 
 
-def _place(probability: float) -> float:
+def _position(probability: float) -> float:
     """Where a probability stands on the scale, 0 to 1: by its log-odds, as thresholds are often close to 0 and 1."""
     within = min(max(probability, 1 - _SCALE_TO), _SCALE_TO)
     return 0.5 + math.log(within / (1 - within)) / (2 * math.log(_SCALE_TO / (1 - _SCALE_TO)))
@@ -115,7 +115,7 @@ def _place(probability: float) -> float:
 def _label_thresholds(
     pen: ImageDraw.ImageDraw, reject_x: float, accept_x: float, reject: str, accept: str, top: float
 ) -> None:
-    """Names both thresholds below the scale, left and right of their marks, moved apart where they would meet."""
+    """Names both thresholds below the scale, left and right of their marks, moved apart where they would overlap."""
     font = _font(16)
     reject_length, accept_length = pen.textlength(reject, font=font), pen.textlength(accept, font=font)
     accept_left = min(accept_x, _WIDTH - _EDGE - accept_length)
@@ -125,7 +125,7 @@ def _label_thresholds(
     pen.text((accept_left, top), accept, font=font, fill=_PALE)
 
 
-def _model(verdict: Verdict) -> str:
+def _model_text(verdict: Verdict) -> str:
     version = f" version {verdict.model_version}" if verdict.model_version is not None else ""
     identity = f"   model {verdict.model_id}" if verdict.model_id else ""
     return f"{verdict.model_name}{version}{identity}"

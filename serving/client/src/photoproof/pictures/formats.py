@@ -21,7 +21,7 @@ MAX_JPEG_SEGMENTS = 10_000  # the largest that can be read has some 1,000, of me
 
 READABLE = "JPEG, PNG, WebP, BMP, GIF, or HEIC with the extra `heic`"
 _ORIENTATION = 0x0112
-_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # no stuffed byte, no fill byte, none that has no segment
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # not a stuffed byte, a fill byte or a marker without a segment
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _FOREIGN = {
@@ -51,7 +51,7 @@ def _heic() -> Callable[..., Image.Image]:
     return HeifImageFile
 
 
-def _opener(image_bytes: bytes) -> tuple[str, Callable[..., Image.Image]]:
+def _format_of(image_bytes: bytes) -> tuple[str, Callable[..., Image.Image]]:
     head = image_bytes[:12]
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG", JpegImagePlugin.JpegImageFile
@@ -80,13 +80,13 @@ def open_image(image_bytes: bytes) -> tuple[Image.Image, str]:
     """
     if len(image_bytes) > MAX_BYTES:
         raise InvalidImage(f"has more than {MAX_BYTES // 1024**2} MiB")
-    name, opener = _opener(image_bytes)
+    name, opener = _format_of(image_bytes)
     try:
         image = opener(io.BytesIO(image_bytes))
     except InvalidImage:
         raise
     except Exception as error:  # Pillow's plug-ins raise nearly anything on a broken header
-        raise InvalidImage(f"is a broken {name}: {_told(error)}") from error
+        raise InvalidImage(f"is a broken {name}: {_first_line(error)}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InvalidImage(f"has {width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are read")
@@ -106,10 +106,10 @@ def _has_too_many_scans(jpeg: bytes) -> bool:
         return False
     scans = at = 0
     for _ in range(MAX_JPEG_SEGMENTS):
-        found = _JPEG_MARKER.search(jpeg, at)
-        if found is None or jpeg[found.end() - 1] == _EOI:
+        match = _JPEG_MARKER.search(jpeg, at)
+        if match is None or jpeg[match.end() - 1] == _EOI:
             return False
-        at, marker = found.end(), jpeg[found.end() - 1]
+        at, marker = match.end(), jpeg[match.end() - 1]
         if marker == _SOI:
             continue
         scans += marker == _SOS
@@ -125,13 +125,13 @@ def load(image: Image.Image, name: str) -> None:
         image.load()
     except Exception as error:  # as above, with the decoders' own
         kind = "truncated" if "truncated" in str(error) or "not enough" in str(error) else "broken"
-        raise InvalidImage(f"is a {kind} {name}: {_told(error)}") from error
+        raise InvalidImage(f"is a {kind} {name}: {_first_line(error)}") from error
 
 
 def orientation(image: Image.Image, name: str) -> int:
-    """The EXIF orientation, 1 (upright) to 8; 1 where there is none or it is rubbish. Decodes a PNG's pixels."""
+    """The EXIF orientation, 1 (upright) to 8; 1 where it is missing or invalid. Decodes a PNG's pixels."""
     if name == "PNG":
-        load(image, name)  # a PNG may say it after its pixels, so `getexif` would load them, and lose their error
+        load(image, name)  # a PNG may have it after its pixels, so `getexif` would load them, and lose their error
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF is common, and no reason to refuse a picture that decodes
@@ -139,5 +139,5 @@ def orientation(image: Image.Image, name: str) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

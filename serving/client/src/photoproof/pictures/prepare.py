@@ -15,7 +15,7 @@ import io
 import os
 import threading
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -23,13 +23,14 @@ from PIL import Image
 from photoproof.errors import InvalidImage
 from photoproof.pictures.formats import MAX_BYTES, load, open_image, orientation
 
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
+PictureSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
+"""What a picture may be given as: a path, bytes, an open binary file or a PIL image."""
 
 MIN_SIDE = 32
 SENT_SIDE = 1024
 LEAST_REDUCED_SIDE = 640  # what JPEG's own reduced decoding may leave of the longer side
-GLANCE_SIDE = 32
-GLANCE_DECODED_SIDE = 128
+THUMBNAIL_SIDE = 32
+THUMBNAIL_DECODED_SIDE = 128
 
 _LOADING = [threading.Lock() for _ in range(61)]  # one for a PIL image, by its id; a few images share one
 _LOSSLESS = ("PNG", "BMP", "GIF", "PIL")
@@ -58,14 +59,14 @@ class PreparedPicture:
     """A picture ready to be sent.
 
     image_bytes is an upright JPEG or PNG. sha256 is of the bytes as they were given (of image_bytes for a PIL image).
-    width and height are the upright source's. glance is uint8 [32, 32, 3], the whole picture at a look.
+    width and height are the upright source's. thumbnail is uint8 [32, 32, 3], the whole picture.
     """
 
     image_bytes: bytes
     sha256: str
     width: int
     height: int
-    glance: np.ndarray
+    thumbnail: np.ndarray
 
 
 def upright(image_bytes: bytes) -> Upright:
@@ -75,23 +76,23 @@ def upright(image_bytes: bytes) -> Upright:
     """
     image, source_format = open_image(image_bytes)
     turn = orientation(image, source_format)
-    if _needs_nothing(image, source_format, turn):
-        _glance(image, source_format)
+    if _needs_no_change(image, source_format, turn):
+        _decode_thumbnail(image, source_format)
         return Upright(image_bytes, source_format, turn)
     load(image, source_format)
-    return Upright(_encoded(_turned(_plain(image), turn), source_format), source_format, turn)
+    return Upright(_encode(_apply_orientation(_to_8_bits(image), turn), source_format), source_format, turn)
 
 
-def prepare(picture: Picture, name: str = "picture") -> PreparedPicture:
+def prepare(picture: PictureSource, name: str = "picture") -> PreparedPicture:
     """Reads a path, bytes, a binary file object or a PIL image and makes it ready to be sent.
 
-    `name` is what an error calls a picture that has no path. Raises InvalidImage.
+    `name` is what an error calls a picture without a path. Raises InvalidImage.
     """
     if isinstance(picture, str | os.PathLike):
         name = os.fspath(picture)
     try:
         if isinstance(picture, Image.Image):
-            return _prepare(picture, "PIL", _loaded(picture), None)
+            return _prepare(picture, "PIL", _load_pil(picture), None)
         image_bytes = _read(picture)
         image, source_format = open_image(image_bytes)
         return _prepare(image, source_format, orientation(image, source_format), image_bytes)
@@ -99,7 +100,7 @@ def prepare(picture: Picture, name: str = "picture") -> PreparedPicture:
         raise InvalidImage(error.reason, name) from error.__cause__
 
 
-def _loaded(image: Image.Image) -> int:
+def _load_pil(image: Image.Image) -> int:
     """Decodes a PIL image; its EXIF orientation. It may be in several pairs, and Pillow does neither thread-safely."""
     with _LOADING[id(image) % len(_LOADING)]:
         load(image, "PIL image")
@@ -114,17 +115,19 @@ def _prepare(image: Image.Image, source_format: str, turn: int, source: bytes | 
     width, height = image.size if turn < 5 else image.size[::-1]
     if min(width, height) < MIN_SIDE:
         raise InvalidImage(f"has {width} x {height} pixels; each side needs at least {MIN_SIDE}")
-    if source is not None and max(width, height) <= SENT_SIDE and _needs_nothing(image, source_format, turn):
-        sent, glance = source, _glance(image, source_format)
+    if source is not None and max(width, height) <= SENT_SIDE and _needs_no_change(image, source_format, turn):
+        sent, thumbnail = source, _decode_thumbnail(image, source_format)
     else:
         reduced = max(width, height) > SENT_SIDE
         if source_format == "JPEG" and reduced:
-            _decode_reduced(image, _jpeg_divisor(max(width, height)))
+            _set_reduced_decoding(image, _jpeg_divisor(max(width, height)))
         load(image, source_format)
-        small = _turned(_plain(_within(image, SENT_SIDE)), turn)
-        sent = _encoded(small, "JPEG" if reduced else source_format)
-        glance = _at_a_look(small)
-    return PreparedPicture(sent, hashlib.sha256(sent if source is None else source).hexdigest(), width, height, glance)
+        small = _apply_orientation(_to_8_bits(_reduce(image, SENT_SIDE)), turn)
+        sent = _encode(small, "JPEG" if reduced else source_format)
+        thumbnail = _thumbnail(small)
+    return PreparedPicture(
+        sent, hashlib.sha256(sent if source is None else source).hexdigest(), width, height, thumbnail
+    )
 
 
 def _read(picture: object) -> bytes:
@@ -138,7 +141,7 @@ def _read(picture: object) -> bytes:
         image_bytes = picture.read(MAX_BYTES + 1)  # type: ignore[attr-defined]
     except AttributeError:
         kind = type(picture).__name__
-        raise InvalidImage(f"{kind} is no picture: give a path, bytes, a binary file or a PIL image") from None
+        raise InvalidImage(f"{kind} is not a picture: give a path, bytes, a binary file or a PIL image") from None
     except FileNotFoundError as error:
         raise InvalidImage("no such file") from error
     except IsADirectoryError as error:
@@ -148,7 +151,7 @@ def _read(picture: object) -> bytes:
     if inspect.isawaitable(image_bytes):
         if inspect.iscoroutine(image_bytes):
             image_bytes.close()
-        raise InvalidImage("the file is an asynchronous one: give the bytes, `await file.read()`")
+        raise InvalidImage("the file is asynchronous: give the bytes, `await file.read()`")
     if image_bytes == b"" and not isinstance(picture, str | os.PathLike):
         raise InvalidImage("the file is empty or was read before: `file.seek(0)` lets it be read again")
     if not isinstance(image_bytes, bytes):
@@ -156,7 +159,7 @@ def _read(picture: object) -> bytes:
     return image_bytes
 
 
-def _needs_nothing(image: Image.Image, source_format: str, turn: int) -> bool:
+def _needs_no_change(image: Image.Image, source_format: str, turn: int) -> bool:
     plain = image.mode in ("RGB", "L") and "transparency" not in image.info
     return source_format in ("JPEG", "PNG") and turn == 1 and plain
 
@@ -167,22 +170,22 @@ def _jpeg_divisor(longer_side: int) -> int:
     return divisor if longer_side / divisor >= LEAST_REDUCED_SIDE else max(1, divisor // 2)
 
 
-def _decode_reduced(image: Image.Image, divisor: int) -> None:
+def _set_reduced_decoding(image: Image.Image, divisor: int) -> None:
     image.draft(image.mode, (max(1, image.width // divisor), max(1, image.height // divisor)))
 
 
-def _within(image: Image.Image, longer_side: int) -> Image.Image:
-    """The picture at no more than this many pixels on its longer side, its form kept."""
+def _reduce(image: Image.Image, longer_side: int) -> Image.Image:
+    """The picture with at most this many pixels on its longer side, its aspect ratio kept."""
     if max(image.size) <= longer_side:
         return image
     if image.mode in ("1", "P", "PA", "CMYK") or image.mode.startswith("I"):
-        image = _plain(image)
+        image = _to_8_bits(image)
     scale = longer_side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _to_8_bits(image: Image.Image) -> Image.Image:
     """The picture in 8 bits of grey or colour, what is transparent on white."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return image
@@ -190,20 +193,20 @@ def _plain(image: Image.Image) -> Image.Image:
         deep = np.asarray(image).astype(np.int64)
         return Image.fromarray((np.clip(deep, 0, 65535) >> 8).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        seen = image.convert("RGBA")
-        white = Image.new("RGB", seen.size, (255, 255, 255))
-        white.paste(seen, mask=seen.getchannel("A"))
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
         return white
     if image.mode == "F":
         raise InvalidImage("has floating-point pixels, whose white is not known")
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _turned(image: Image.Image, turn: int) -> Image.Image:
+def _apply_orientation(image: Image.Image, turn: int) -> Image.Image:
     return image if turn == 1 else image.transpose(_UPRIGHT_TURNS[turn])
 
 
-def _encoded(image: Image.Image, source_format: str) -> bytes:
+def _encode(image: Image.Image, source_format: str) -> bytes:
     buffer = io.BytesIO()
     if source_format in _LOSSLESS:
         image.save(buffer, "PNG", compress_level=1, icc_profile=None, exif=b"", pnginfo=None)
@@ -212,20 +215,20 @@ def _encoded(image: Image.Image, source_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _glance(image: Image.Image, source_format: str) -> np.ndarray:
-    """Decodes a picture that needs nothing, a JPEG no larger than a glance takes, and looks at it."""
+def _decode_thumbnail(image: Image.Image, source_format: str) -> np.ndarray:
+    """The thumbnail of a picture that needs no change; a JPEG is decoded no larger than that takes."""
     width, height = image.size
     if source_format == "JPEG":
-        divisor = next((d for d in (8, 4, 2) if min(width, height) // d >= GLANCE_DECODED_SIDE), 1)
-        _decode_reduced(image, divisor)
+        divisor = next((d for d in (8, 4, 2) if min(width, height) // d >= THUMBNAIL_DECODED_SIDE), 1)
+        _set_reduced_decoding(image, divisor)
         load(image, source_format)
         # A reduced side is rounded up to whole blocks; the part of them that the picture fills is known.
         box = (0.0, 0.0, min(image.width, width / divisor), min(image.height, height / divisor))
-        return _at_a_look(image, box)
+        return _thumbnail(image, box)
     load(image, source_format)
-    return _at_a_look(image)
+    return _thumbnail(image)
 
 
-def _at_a_look(image: Image.Image, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
-    small = image.resize((GLANCE_SIDE, GLANCE_SIDE), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+def _thumbnail(image: Image.Image, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    small = image.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     return np.asarray(small.convert("RGB"))

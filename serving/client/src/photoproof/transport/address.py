@@ -1,4 +1,4 @@
-"""A model server's address and how to be let in."""
+"""A model server's address, with the token and certificates that it asks for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 443}
 
 @dataclass(frozen=True)
 class Server:
-    """Where the server is: scheme "grpc", "grpcs", "http" or "https", and host:port or unix:PATH.
+    """A server's address: scheme "grpc", "grpcs", "http" or "https", and host:port or unix:PATH.
 
-    ca, cert and key are PEM files: the authority that signed the server's certificate, where it is none of the usual
-    ones, and for mutual TLS the client's own certificate and key.
+    ca, cert and key are PEM files: the authority that signed the server's certificate, if that is not a
+    well-known one, and for mutual TLS the client's own certificate and key.
     """
 
     scheme: str
@@ -42,22 +42,22 @@ def server_at(
     cert: str | Path | None = None,
     key: str | Path | None = None,
 ) -> Server:
-    """Reads an address such as grpc://localhost:8500, https://gateway/photoproof or grpc://unix:/run/serving.
+    """Parses an address such as grpc://localhost:8500, https://gateway/photoproof or grpc://unix:/run/serving.
 
-    Raises ValueError, with what is wrong, for an address that is none and for files that are none or don't go together.
+    Raises ValueError, for an invalid address, and for files that don't exist, can't be read or don't go together.
     """
     parts = urlsplit(address)
     if parts.scheme not in _PORTS or not parts.netloc:
-        raise ValueError(f"{address!r} is no server address: write grpc://HOST:PORT, grpcs://, http:// or https://")
+        raise ValueError(f"{address!r} is not a server address: write grpc://HOST:PORT, grpcs://, http:// or https://")
     secure = parts.scheme in ("grpcs", "https")
     if not secure and (ca or cert or key):
-        raise ValueError(f"{address} is not encrypted, so certificates have no use: write grpcs:// or https://")
+        raise ValueError(f"{address} is not encrypted, so certificates can't be used: write grpcs:// or https://")
     if bool(cert) != bool(key):
         raise ValueError("a client certificate needs its key, and a key its certificate")
     for file in (ca, cert, key):
         if file and not Path(file).is_file():
             raise ValueError(f"no such file: {file}")
-    _check_papers(ca, cert, key)
+    _check_certificates(ca, cert, key)
     if token is not None and not (token.isascii() and token.isprintable() and token):
         raise ValueError("the token has characters that can't be sent")
     server = Server(
@@ -75,12 +75,12 @@ def server_at(
         try:
             httpx.URL(str(server))
         except httpx.InvalidURL as error:
-            raise ValueError(f"{address!r} is no server address: {error}") from error
+            raise ValueError(f"{address!r} is not a server address: {error}") from error
     return server
 
 
-def _check_papers(ca: str | Path | None, cert: str | Path | None, key: str | Path | None) -> None:
-    """Loads the PEM files as the connection will: gRPC only logs that it can't, and then reaches no server."""
+def _check_certificates(ca: str | Path | None, cert: str | Path | None, key: str | Path | None) -> None:
+    """Loads the PEM files as the connection will: gRPC would only log an error, and then reach no server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca:
         try:
@@ -97,7 +97,7 @@ def _check_papers(ca: str | Path | None, cert: str | Path | None, key: str | Pat
 def _target(address: str, scheme: str, netloc: str, path: str) -> str:
     if netloc == "unix:":
         if scheme in ("http", "https") or not path:
-            raise ValueError(f"{address!r} is no server address: a Unix socket is written grpc://unix:/PATH")
+            raise ValueError(f"{address!r} is not a server address: a Unix socket is written grpc://unix:/PATH")
         return f"unix:{path}"
     if "@" in netloc:
         raise ValueError("a password has no place in the address; give a token")
@@ -105,12 +105,12 @@ def _target(address: str, scheme: str, netloc: str, path: str) -> str:
         parts = urlsplit(f"//{netloc}")
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"{address!r} is no server address: {error}") from error
+        raise ValueError(f"{address!r} is not a server address: {error}") from error
     if not parts.hostname:
-        raise ValueError(f"{address!r} is no server address: it names no host")
+        raise ValueError(f"{address!r} is not a server address: it names no host")
     try:
         parts.hostname.encode("idna")
     except UnicodeError as error:
-        raise ValueError(f"{address!r} is no server address: the host can't be looked up: {error}") from error
+        raise ValueError(f"{address!r} is not a server address: the host can't be looked up: {error}") from error
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{port or _PORTS[scheme]}"

@@ -1,7 +1,7 @@
 """What is asked of a model server and what it answers, before either is gRPC or REST.
 
-A transport carries one call and brings its answer: the only seam between this package and the two protocols. What goes
-wrong on the way comes back as `Refused`, with gRPC's name for it from either protocol.
+A transport sends one call and returns its answer: the only seam between this package and the two protocols. Whatever
+goes wrong is raised as `CallFailed`, with gRPC's name for it from either protocol.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Describe:
 
 @dataclass(frozen=True)
 class AskStatus:
-    """Which versions of a model the server has, whatever the model's version or label says."""
+    """Which versions of a model the server has, regardless of the model's version or label."""
 
     model: Model
 
@@ -64,7 +64,7 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """A signature's input or output: dtype "string", "float32", "bool", ... and shape with None for any length."""
 
     dtype: str
@@ -72,18 +72,18 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Signature:
+class SignatureSpec:
     """The inputs and outputs of one function of a model."""
 
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
 
 
 @dataclass(frozen=True)
 class Described:
-    """A model's signatures by name, and the version that the call was answered by."""
+    """A model's signatures by name, and the version that answered the call."""
 
-    signatures: Mapping[str, Signature]
+    signatures: Mapping[str, SignatureSpec]
     version: int | None
 
 
@@ -97,17 +97,17 @@ class VersionStatus:
 
 
 @dataclass(frozen=True)
-class Stated:
+class ReportedStatus:
     """All versions of a model that the server knows, the newest first."""
 
     versions: tuple[VersionStatus, ...]
 
 
-Answer = Predicted | Described | Stated
+Answer = Predicted | Described | ReportedStatus
 
 
-class Refused(Exception):
-    """A call that brought no answer; `code` is gRPC's name, such as "UNAVAILABLE", for both protocols."""
+class CallFailed(Exception):
+    """A call without an answer; `code` is gRPC's name, such as "UNAVAILABLE", for both protocols."""
 
     def __init__(self, code: str, message: str):
         super().__init__(code, message)
@@ -116,10 +116,10 @@ class Refused(Exception):
 
 
 class Transport(Protocol):
-    """Carries one call, once; safe to use from several threads."""
+    """Sends one call, once; safe to use from several threads."""
 
     def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds; raises Refused."""
+        """The answer within `timeout` seconds; raises CallFailed."""
         ...
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class AsyncTransport(Protocol):
     """The same in asyncio."""
 
     async def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds; raises Refused."""
+        """The answer within `timeout` seconds; raises CallFailed."""
         ...
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A connection to a server, by the protocol that its address names; the other protocol's library is not imported."""
+"""Connects to a server by the protocol that its address names; the other protocol's library is not imported."""
 
 from photoproof.transport.address import Server
 from photoproof.transport.calls import AsyncTransport, Transport

@@ -13,15 +13,15 @@ from photoproof.transport.calls import (
     Answer,
     AskStatus,
     Call,
+    CallFailed,
     Describe,
     Described,
     Model,
     Predict,
     Predicted,
-    Refused,
-    Signature,
-    Stated,
-    Tensor,
+    ReportedStatus,
+    SignatureSpec,
+    TensorSpec,
     VersionStatus,
 )
 
@@ -39,7 +39,7 @@ def encode(call: Call) -> tuple[str, bytes]:
     if isinstance(call, Predict):
         request = wire_pb2.PredictRequest(
             model_spec=_spec(call.model, call.signature),
-            inputs={name: tensor(value) for name, value in call.inputs.items()},
+            inputs={name: to_tensor_proto(value) for name, value in call.inputs.items()},
         )
         path = "/tensorflow.serving.PredictionService/Predict"
     elif isinstance(call, Describe):
@@ -52,27 +52,27 @@ def encode(call: Call) -> tuple[str, bytes]:
 
 
 def decode(call: Call, message: bytes) -> Answer:
-    """The answer in a response's bytes; raises Refused where they are none."""
+    """The answer in a response's bytes; raises CallFailed where they can't be read."""
     try:
         if isinstance(call, Predict):
             response = wire_pb2.PredictResponse.FromString(message)
-            outputs = {name: array(value) for name, value in response.outputs.items()}
+            outputs = {name: to_array(value) for name, value in response.outputs.items()}
             return Predicted(outputs, _version(response.model_spec))
         if isinstance(call, Describe):
             return _described(wire_pb2.GetModelMetadataResponse.FromString(message))
         assert isinstance(call, AskStatus)
-        return _stated(wire_pb2.GetModelStatusResponse.FromString(message))
+        return _reported_status(wire_pb2.GetModelStatusResponse.FromString(message))
     except (DecodeError, ValueError, KeyError) as error:
-        raise Refused("DATA_LOSS", f"it answered what is no answer ({error})") from error
+        raise CallFailed("DATA_LOSS", f"its answer is invalid ({error})") from error
 
 
-def tensor(value: list[bytes] | np.ndarray) -> wire_pb2.TensorProto:
+def to_tensor_proto(value: list[bytes] | np.ndarray) -> wire_pb2.TensorProto:
     """The tensor that tf.make_tensor_proto makes of a list of byte strings or of a float32 array."""
     if isinstance(value, list):
         shape = wire_pb2.TensorShapeProto(dim=[wire_pb2.TensorShapeProto.Dim(size=len(value))])
         return wire_pb2.TensorProto(dtype=wire_pb2.DT_STRING, tensor_shape=shape, string_val=value)
     if value.dtype != np.float32:
-        raise TypeError(f"a tensor of {value.dtype} is not sent")
+        raise TypeError(f"a tensor of {value.dtype} can't be sent")
     shape = wire_pb2.TensorShapeProto(dim=[wire_pb2.TensorShapeProto.Dim(size=side) for side in value.shape])
     if value.size > 1:
         content = np.ascontiguousarray(value, "<f4").tobytes()
@@ -80,7 +80,7 @@ def tensor(value: list[bytes] | np.ndarray) -> wire_pb2.TensorProto:
     return wire_pb2.TensorProto(dtype=wire_pb2.DT_FLOAT, tensor_shape=shape, float_val=value.ravel().tolist())
 
 
-def array(message: wire_pb2.TensorProto) -> np.ndarray:
+def to_array(message: wire_pb2.TensorProto) -> np.ndarray:
     """A tensor's values in its shape, strings as an object array of bytes; raises ValueError where they don't fit."""
     shape = [dim.size for dim in message.tensor_shape.dim]
     if message.dtype == wire_pb2.DT_STRING:
@@ -113,14 +113,14 @@ def _version(spec: wire_pb2.ModelSpec) -> int | None:
 def _described(response: wire_pb2.GetModelMetadataResponse) -> Described:
     definitions = wire_pb2.SignatureDefMap.FromString(response.metadata["signature_def"].value)
     signatures = {
-        name: Signature(_tensors(definition.inputs), _tensors(definition.outputs))
+        name: SignatureSpec(_tensors(definition.inputs), _tensors(definition.outputs))
         for name, definition in definitions.signature_def.items()
     }
     return Described(signatures, _version(response.model_spec))
 
 
-def _tensors(infos: Mapping[str, wire_pb2.TensorInfo]) -> dict[str, Tensor]:
-    return {name: Tensor(_dtype(info.dtype), _shape(info.tensor_shape)) for name, info in infos.items()}
+def _tensors(infos: Mapping[str, wire_pb2.TensorInfo]) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(_dtype(info.dtype), _shape(info.tensor_shape)) for name, info in infos.items()}
 
 
 def _dtype(number: int) -> str:
@@ -133,9 +133,9 @@ def _shape(shape: wire_pb2.TensorShapeProto) -> tuple[int | None, ...] | None:
     return None if shape.unknown_rank else tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
 
 
-def _stated(response: wire_pb2.GetModelStatusResponse) -> Stated:
+def _reported_status(response: wire_pb2.GetModelStatusResponse) -> ReportedStatus:
     versions = [
-        VersionStatus(one.version, wire_pb2.ModelVersionStatus.State.Name(one.state), one.status.error_message)
-        for one in response.model_version_status
+        VersionStatus(entry.version, wire_pb2.ModelVersionStatus.State.Name(entry.state), entry.status.error_message)
+        for entry in response.model_version_status
     ]
-    return Stated(tuple(sorted(versions, key=lambda one: -one.version)))
+    return ReportedStatus(tuple(sorted(versions, key=lambda version: -version.version)))

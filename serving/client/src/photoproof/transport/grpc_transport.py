@@ -1,4 +1,4 @@
-"""Carries calls over gRPC, once with threads and once in asyncio."""
+"""Sends calls over gRPC, once with threads and once in asyncio."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import grpc
 
 from photoproof.transport import grpc_format
 from photoproof.transport.address import Server
-from photoproof.transport.calls import MAX_ANSWER_BYTES, Answer, Call, Refused
+from photoproof.transport.calls import MAX_ANSWER_BYTES, Answer, Call, CallFailed
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-    # A dead peer is noticed while a call waits, not only when its time is up. Servers by default call it abuse when
-    # an idle connection is pinged, so none is.
+    # A dead peer is noticed while a call waits, not only when its time is up. Servers by default treat pings of an
+    # idle connection as abuse, so there are none.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 0),
@@ -40,12 +40,12 @@ class GrpcTransport:
         self._closed = False
 
     def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds; raises Refused."""
+        """The answer within `timeout` seconds; raises CallFailed."""
         path, request = grpc_format.encode(call)
         try:
             message = self._channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _refused(error, self._closed) from error
+            raise _call_failed(error, self._closed) from error
         return grpc_format.decode(call, message)
 
     def close(self) -> None:
@@ -67,12 +67,12 @@ class AsyncGrpcTransport:
         self._closed = False
 
     async def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds; raises Refused."""
+        """The answer within `timeout` seconds; raises CallFailed."""
         path, request = grpc_format.encode(call)
         try:
             message = await self._channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _refused(error, self._closed) from error
+            raise _call_failed(error, self._closed) from error
         return grpc_format.decode(call, message)
 
     async def close(self) -> None:
@@ -90,8 +90,8 @@ def _metadata(server: Server) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {server.token}"),) if server.token else ()
 
 
-def _refused(error: Any, closed: bool) -> Refused:
-    code, words = error.code().name, error.details() or ""
+def _call_failed(error: Any, closed: bool) -> CallFailed:
+    code, message = error.code().name, error.details() or ""
     if code == "CANCELLED" and not closed:  # not by us: a server that stops drops its calls so
-        return Refused("UNAVAILABLE", words or "the server dropped the call")
-    return Refused(code, words)
+        return CallFailed("UNAVAILABLE", message or "the server dropped the call")
+    return CallFailed(code, message)

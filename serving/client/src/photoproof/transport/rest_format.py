@@ -14,15 +14,15 @@ from photoproof.transport.calls import (
     Answer,
     AskStatus,
     Call,
+    CallFailed,
     Describe,
     Described,
     Model,
     Predict,
     Predicted,
-    Refused,
-    Signature,
-    Stated,
-    Tensor,
+    ReportedStatus,
+    SignatureSpec,
+    TensorSpec,
     VersionStatus,
 )
 
@@ -64,23 +64,22 @@ def encode(call: Call) -> tuple[str, str, bytes | None]:
 
 
 def decode(call: Call, status: int, body: bytes) -> Answer:
-    """The answer in a response; raises Refused where the server refused or it is none."""
+    """The answer in a response; raises CallFailed where the server refused or the answer is invalid."""
     try:
         answer = json.loads(body)
     except ValueError:
         answer = None
     if not 200 <= status < 300:
-        raise Refused(_CODES.get(status, "INTERNAL" if status >= 500 else "UNKNOWN"), _message(status, answer))
+        raise CallFailed(_CODES.get(status, "INTERNAL" if status >= 500 else "UNKNOWN"), _message(status, answer))
     try:
         if isinstance(call, Predict):
             return Predicted(_outputs(call, answer), None)
         if isinstance(call, Describe):
             return _described(answer)
         assert isinstance(call, AskStatus)
-        return _stated(answer)
+        return _reported_status(answer)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise Refused("DATA_LOSS", f"it answered what is no answer ({told})") from error
+        raise CallFailed("DATA_LOSS", f"its answer is invalid ({type(error).__name__}: {error})") from error
 
 
 def _path(model: Model) -> str:
@@ -92,7 +91,7 @@ def _path(model: Model) -> str:
 
 def _value(value: list[bytes] | np.ndarray) -> object:
     if isinstance(value, list):
-        return [{"b64": base64.b64encode(one).decode("ascii")} for one in value]
+        return [{"b64": base64.b64encode(item).decode("ascii")} for item in value]
     return value.tolist()
 
 
@@ -110,26 +109,26 @@ def _outputs(call: Predict, answer: Any) -> dict[str, np.ndarray]:
 
 
 def _array(value: Any) -> np.ndarray:
-    """JSON says neither float32 nor int64: numbers become float32, texts bytes."""
-    found = np.asarray(value)
-    if found.dtype.kind in "US":
-        return np.asarray([str(one).encode() for one in found.ravel()], object).reshape(found.shape)
-    return found if found.dtype == np.bool_ else found.astype(np.float32)
+    """JSON knows neither float32 nor int64: numbers become float32, texts bytes."""
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        return np.asarray([str(text).encode() for text in array.ravel()], object).reshape(array.shape)
+    return array if array.dtype == np.bool_ else array.astype(np.float32)
 
 
 def _described(answer: Any) -> Described:
     definitions = answer["metadata"]["signature_def"]["signature_def"]
     signatures = {
-        name: Signature(_tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
+        name: SignatureSpec(_tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
         for name, definition in definitions.items()
     }
     version = answer.get("model_spec", {}).get("version")
     return Described(signatures, int(version) if version else None)
 
 
-def _tensors(infos: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
     return {
-        name: Tensor(_DTYPES.get(info["dtype"], str(info["dtype"])), _shape(info.get("tensor_shape", {})))
+        name: TensorSpec(_DTYPES.get(info["dtype"], str(info["dtype"])), _shape(info.get("tensor_shape", {})))
         for name, info in infos.items()
     }
 
@@ -141,9 +140,9 @@ def _shape(shape: Mapping[str, Any]) -> tuple[int | None, ...] | None:
     return tuple(None if size < 0 else size for size in sizes)
 
 
-def _stated(answer: Any) -> Stated:
+def _reported_status(answer: Any) -> ReportedStatus:
     versions = [
-        VersionStatus(int(one["version"]), str(one["state"]), str(one.get("status", {}).get("error_message", "")))
-        for one in answer["model_version_status"]
+        VersionStatus(int(entry["version"]), str(entry["state"]), str(entry.get("status", {}).get("error_message", "")))
+        for entry in answer["model_version_status"]
     ]
-    return Stated(tuple(sorted(versions, key=lambda one: -one.version)))
+    return ReportedStatus(tuple(sorted(versions, key=lambda version: -version.version)))

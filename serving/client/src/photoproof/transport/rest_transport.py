@@ -1,4 +1,4 @@
-"""Carries calls over TensorFlow Serving's REST API, once with threads and once in asyncio."""
+"""Sends calls over TensorFlow Serving's REST API, once with threads and once in asyncio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 
 from photoproof.transport import rest_format
 from photoproof.transport.address import Server
-from photoproof.transport.calls import MAX_ANSWER_BYTES, Answer, Call, Refused
+from photoproof.transport.calls import MAX_ANSWER_BYTES, Answer, Call, CallFailed
 
 _CONNECTIONS = httpx.Limits(max_connections=256, max_keepalive_connections=64)
 
@@ -24,27 +24,29 @@ class RestTransport:
         self._client = httpx.Client(**_settings(server))
 
     def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds, longer only where a server drips its headers; raises Refused."""
+        """The answer within `timeout` seconds, longer only where a server drips its headers; raises CallFailed."""
         end = time.monotonic() + timeout
         method, path, content = rest_format.encode(call)
         try:
-            with self._client.stream(method, path, content=content, extensions={"timeout": _Left(end)}) as response:
+            with self._client.stream(
+                method, path, content=content, extensions={"timeout": _RemainingTime(end)}
+            ) as response:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
                     if time.monotonic() > end:  # a step such as this one may take several reads
-                        raise Refused("DEADLINE_EXCEEDED", "the answer came too slowly")
+                        raise CallFailed("DEADLINE_EXCEEDED", "the answer came too slowly")
                     _check_size(body)
                 return rest_format.decode(call, response.status_code, bytes(body))
         except httpx.HTTPError as error:
-            raise _refused(error) from error
+            raise _call_failed(error) from error
 
     def close(self) -> None:
         """Closes all connections."""
         self._client.close()
 
 
-class _Left(Mapping[str, float]):
+class _RemainingTime(Mapping[str, float]):
     """The timeouts of one call, which httpx looks up at each step: what is left until `end`, for all steps together."""
 
     def __init__(self, end: float):
@@ -67,13 +69,13 @@ class AsyncRestTransport:
         self._client = httpx.AsyncClient(**_settings(server))
 
     async def send(self, call: Call, timeout: float) -> Answer:
-        """The answer within `timeout` seconds; raises Refused."""
+        """The answer within `timeout` seconds; raises CallFailed."""
         try:
             return await asyncio.wait_for(self._send(call, timeout), timeout)
         except asyncio.TimeoutError:
-            raise Refused("DEADLINE_EXCEEDED", "the answer came too slowly") from None
+            raise CallFailed("DEADLINE_EXCEEDED", "the answer came too slowly") from None
         except httpx.HTTPError as error:
-            raise _refused(error) from error
+            raise _call_failed(error) from error
 
     async def _send(self, call: Call, timeout: float) -> Answer:
         method, path, content = rest_format.encode(call)
@@ -106,13 +108,13 @@ def _settings(server: Server) -> dict[str, Any]:
 
 def _check_size(body: bytearray) -> None:
     if len(body) > MAX_ANSWER_BYTES:
-        raise Refused("DATA_LOSS", f"its answer has more than {MAX_ANSWER_BYTES // 1024**2} MiB")
+        raise CallFailed("DATA_LOSS", f"its answer has more than {MAX_ANSWER_BYTES // 1024**2} MiB")
 
 
-def _refused(error: httpx.HTTPError) -> Refused:
-    told = str(error) or type(error).__name__
+def _call_failed(error: httpx.HTTPError) -> CallFailed:
+    message = str(error) or type(error).__name__
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-        return Refused("DEADLINE_EXCEEDED", told)
+        return CallFailed("DEADLINE_EXCEEDED", message)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.NetworkError | httpx.RemoteProtocolError):
-        return Refused("UNAVAILABLE", told)
-    return Refused("DATA_LOSS", told)
+        return CallFailed("UNAVAILABLE", message)
+    return CallFailed("DATA_LOSS", message)
