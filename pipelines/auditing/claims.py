@@ -24,7 +24,7 @@ from photoproof import PhotoproofError, ServerError, StaleEmbedding, Verifier
 from pipelines.auditing.judging import Claim, Judged, judge_or_error
 from pipelines.auditing.originals import embed_originals, keep_embeddings, name_nearest, originals_by_sha256
 from pipelines.database.engine import insert, snapshot
-from pipelines.database.shared_queue import work_on_some
+from pipelines.database.shared_queue import work_on_batch
 from pipelines.database.tables import about_present, audits, photos, products, verdicts
 from pipelines.workspace import lock
 
@@ -128,7 +128,7 @@ def _one_pass(
             def keep(connection: Connection, judged: list[Judged], kept: list[Judged] = kept) -> None:
                 kept += _keep(connection, model_id, judged)
 
-            taken, _ = work_on_some(engine, _taker(model_id, after), work, keep)
+            taken, _ = work_on_batch(engine, _taker(model_id, after), work, keep)
             outcomes.update(one.outcome for one in kept)
             done += len(kept)
             left += len(failures) + taken.without_original

@@ -145,7 +145,7 @@ def test_the_flow_fills_the_databases_quarantine_and_the_folder_of_thumbnails(va
     assert quarantine_page.record_quarantine(validated, NEW) == 1
     engine = connect(validated.database_url)
     try:
-        assert [one.picture_id for one in quarantine.set_aside(engine, NEW.md5)] == ["a2"]
+        assert [one.picture_id for one in quarantine.list_set_aside(engine, NEW.md5)] == ["a2"]
     finally:
         engine.dispose()
     assert "photo a2" in (validated.reports / "validation" / "quarantine" / "index.html").read_text()
