@@ -293,7 +293,7 @@ def test_an_import_killed_anywhere_can_be_repeated(
     engine: Engine, folder: ImportFolder, monkeypatch: pytest.MonkeyPatch, statements: int
 ) -> None:
     folder.small(products=3, photos=3)
-    monkeypatch.setattr(import_folder, "BATCH_ROWS", 2)
+    monkeypatch.setattr("pipelines.database.import_folder.BATCH_ROWS", 2)
     left = iter(range(statements))
 
     def count(*_: object) -> None:
