@@ -24,7 +24,7 @@ from photoproof import PhotoproofError, ServerError, StaleEmbedding, Verifier
 from pipelines.auditing.claim_outcome import Claim, ClaimOutcome, verify_claim_or_error
 from pipelines.auditing.originals import embed_originals, keep_embeddings, name_nearest, originals_by_sha256
 from pipelines.database.engine import insert, snapshot
-from pipelines.database.shared_queue import work_on_some
+from pipelines.database.shared_queue import work_on_batch
 from pipelines.database.tables import about_present, audits, photos, products, verdicts
 from pipelines.workspace import lock
 
@@ -117,7 +117,7 @@ def _one_pass(
     ) as bar:
         while True:
             batch = _Batch(verifier, model_id, pool, sample_share, after)
-            taken, _ = work_on_some(engine, batch.take, batch.verify, batch.keep)
+            taken, _ = work_on_batch(engine, batch.take, batch.verify, batch.keep)
             outcomes.update(outcome.name for outcome in batch.kept)
             done += len(batch.kept)
             unanswered += len(batch.errors) + taken.without_original

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from photoproof import Embedding, InvalidImage, StaleEmbedding, Verifier
 from photoproof.pictures.prepare import THUMBNAIL_SIDE, PreparedPicture, prepare
 from pipelines.database.engine import insert, snapshot, transaction
-from pipelines.database.shared_queue import work_on_some
+from pipelines.database.shared_queue import work_on_batch
 from pipelines.database.tables import audits, embeddings, products
 
 BATCH = 32
@@ -55,7 +55,7 @@ def embed_originals(
     """
     with tqdm(total=_count_lacking(engine, model_id), desc="originals", disable=None if progress else True) as bar:
         while True:
-            taken, _ = work_on_some(
+            taken, _ = work_on_batch(
                 engine,
                 lambda connection: _take(connection, model_id),
                 lambda originals: list(pool.map(lambda original: _encode(verifier, model_id, *original), originals)),

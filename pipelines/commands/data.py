@@ -17,7 +17,7 @@ def import_folder(
     folder: Annotated[Path, typer.Argument(help="A folder with catalogue.csv and, perhaps, photos.csv.")],
     as_json: AsJson = False,
 ) -> None:
-    """Import a folder of products and photos into the product database; what is there already is not doubled."""
+    """Import a folder of products and photos into the product database; what it has already is not doubled."""
     from pipelines.database.engine import opened
     from pipelines.database.import_folder import import_folder
 
@@ -75,11 +75,11 @@ def log(
     """List the versions of data/ that are committed, newest first, each with what it changed."""
     from pipelines.data import history
 
-    found = history.log(Workspace.here(), most)
+    versions = history.log(Workspace.here(), most)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], default=str, ensure_ascii=False))
+        typer.echo(json.dumps([dataclasses.asdict(version) for version in versions], default=str, ensure_ascii=False))
         return
-    for version in found:
+    for version in versions:
         typer.echo(f"{version}  [{version.files:,} files, {version.bytes / 1e6:,.1f} MB]")
 
 
@@ -93,22 +93,22 @@ def diff(
     from pipelines.data import difference, history
 
     workspace = Workspace.here()
-    old, new = (history.pictures(workspace, history.find(workspace, name)) for name in (before, after))
-    found = difference.difference(old, new)
+    old, new = (history.read_pictures(workspace, history.find(workspace, name)) for name in (before, after))
+    changes = difference.find_difference(old, new)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        typer.echo(json.dumps(dataclasses.asdict(changes), ensure_ascii=False))
         return
-    typer.echo(found)
+    typer.echo(changes)
     for sign, ids in (
-        ("+ product", found.new_products),
-        ("- product", found.lost_products),
-        ("+ photo", found.new_photos),
-        ("- photo", found.lost_photos),
-        ("~", found.changed),
-        ("= relabelled", found.relabelled),
+        ("+ product", changes.new_products),
+        ("- product", changes.lost_products),
+        ("+ photo", changes.new_photos),
+        ("- photo", changes.lost_photos),
+        ("~", changes.changed),
+        ("= relabelled", changes.relabelled),
     ):
-        for one in ids:
-            typer.echo(f"{sign} {one}")
+        for name in ids:
+            typer.echo(f"{sign} {name}")
 
 
 @data.command("checkout")
@@ -118,12 +118,12 @@ def checkout(version: Annotated[str, typer.Argument(help="Its md5's beginning, i
     from pipelines.workspace import lock
 
     workspace = Workspace.here()
-    found = history.find(workspace, version)
+    wanted = history.find(workspace, version)
     with lock.exclusive_workspace(workspace):
-        there = history.checkout(workspace, found)
-    typer.echo(f"data/ is now {found}")
-    if there.md5 != found.md5:
-        typer.echo(f"without what was forgotten since: {there}")
+        data = history.checkout(workspace, wanted)
+    typer.echo(f"data/ is now {wanted}")
+    if data.md5 != wanted.md5:
+        typer.echo(f"without what was forgotten since: {data}")
     typer.echo("`photoproof retrain --no-ingest` trains on it; `git checkout data.dvc && dvc checkout` goes back")
 
 
@@ -141,11 +141,11 @@ def forget(
     if photo and product:
         raise typer.BadParameter("one of --photo and --product, not both")
     kind = "photo" if photo else "product" if product else None
-    found = forget(Workspace.here(), wanted, kind, really=yes)
+    forgotten = forget(Workspace.here(), wanted, kind, really=yes)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        typer.echo(json.dumps(dataclasses.asdict(forgotten), ensure_ascii=False))
         return
-    typer.echo(found)
+    typer.echo(forgotten)
     if not yes:
         typer.echo("nothing is changed yet: say --yes to do it; it can't be undone")
         return
@@ -162,5 +162,5 @@ def gc(
     """Delete old versions' pictures from the cache and the remotes, but for those that somebody may still ask for."""
     from pipelines.removal.gc import collect
 
-    found = collect(Workspace.here(), keep, really=not dry_run)
-    typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False) if as_json else str(found))
+    collected = collect(Workspace.here(), keep, really=not dry_run)
+    typer.echo(json.dumps(dataclasses.asdict(collected), ensure_ascii=False) if as_json else str(collected))

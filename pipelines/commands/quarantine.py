@@ -24,7 +24,7 @@ quarantine = typer.Typer(no_args_is_help=False, help="Pictures that validation s
 
 
 @quarantine.callback(invoke_without_command=True)
-def listed(
+def list_quarantine(
     ctx: typer.Context,
     version: Annotated[str | None, typer.Option(help="One of `photoproof data log`; by default this one.")] = None,
     as_json: AsJson = False,
@@ -33,16 +33,16 @@ def listed(
     if ctx.invoked_subcommand is not None:
         return
     from pipelines.data import history
-    from pipelines.data.quarantine import set_aside
+    from pipelines.data.quarantine import list_set_aside
 
     workspace = Workspace.here()
-    md5 = history.find(workspace, version).md5 if version else _version(workspace)
-    found = _printed(workspace, lambda engine: set_aside(engine, md5), as_json)
+    md5 = history.find(workspace, version).md5 if version else _read_md5(workspace)
+    pictures = _print_pictures(workspace, lambda engine: list_set_aside(engine, md5), as_json)
     if as_json:
         return
     page = workspace.reports / "validation" / "quarantine" / "index.html"
-    seen = f"; with thumbnails: {page}" if found and version is None and page.is_file() else ""
-    typer.echo(f"data version {md5[:12]}: {len(found):,} in quarantine{seen}")
+    where = f"; with thumbnails: {page}" if pictures and version is None and page.is_file() else ""
+    typer.echo(f"data version {md5[:12]}: {len(pictures):,} in quarantine{where}")
 
 
 @quarantine.command("release")
@@ -63,25 +63,27 @@ def _decide(
     from pipelines.data.quarantine import decide
 
     workspace = Workspace.here()
-    md5 = _version(workspace)
-    _printed(workspace, lambda engine: decide(engine, md5, ids, decision, role, who), as_json)
+    md5 = _read_md5(workspace)
+    _print_pictures(workspace, lambda engine: decide(engine, md5, ids, decision, role, who), as_json)
 
 
-def _printed(workspace: Workspace, ask: "Callable[[Engine], list[SetAside]]", as_json: bool) -> "list[SetAside]":
-    """What the product database answers, after it is printed."""
+def _print_pictures(
+    workspace: Workspace, query: "Callable[[Engine], list[SetAside]]", as_json: bool
+) -> "list[SetAside]":
+    """Print what a query of the product database returns, and return it."""
     from pipelines.database.engine import opened
 
     with opened(workspace.database_url) as engine:
-        found = ask(engine)
+        pictures = query(engine)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], ensure_ascii=False))
+        typer.echo(json.dumps([dataclasses.asdict(picture) for picture in pictures], ensure_ascii=False))
     else:
-        for one in found:
-            typer.echo(one)
-    return found
+        for picture in pictures:
+            typer.echo(picture)
+    return pictures
 
 
-def _version(workspace: Workspace) -> str:
+def _read_md5(workspace: Workspace) -> str:
     from pipelines.data.versioning import read_version
     from training.stage.errors import BadInput
 

@@ -11,9 +11,9 @@ from pipelines.data.versioning import VersioningFailed
 from training.stage.errors import BadInput
 
 COLUMNS = ["role", "picture_id", "product_id", "sha256"]
-"""Of a manifest, all that a difference looks at."""
+"""The columns of a manifest that are compared."""
 
-Row = tuple[str, str, str, str]
+PictureRow = tuple[str, str, str, str]
 """A picture's COLUMNS."""
 
 Counts = Counter[tuple[str, str]]
@@ -23,7 +23,7 @@ _ROWS = 2_000
 
 
 @dataclass(frozen=True)
-class Difference:
+class DataDifference:
     """What changed from one version to another: picture ids, sorted, by what happened to them."""
 
     new_products: tuple[str, ...]
@@ -31,7 +31,7 @@ class Difference:
     new_photos: tuple[str, ...]
     lost_photos: tuple[str, ...]
     changed: tuple[str, ...]
-    """Originals ("original ID") and photos ("photo ID") whose bytes are others now."""
+    """Originals ("original ID") and photos ("photo ID") with other bytes."""
     relabelled: tuple[str, ...]
     """Photos with another truth."""
     products: int
@@ -39,7 +39,7 @@ class Difference:
     photos: int
 
     def __str__(self) -> str:
-        counts: Counts = Counter(("changed", one.partition(" ")[0]) for one in self.changed)
+        counts: Counts = Counter(("changed", name.partition(" ")[0]) for name in self.changed)
         counts.update(
             {
                 ("new", "original"): len(self.new_products),
@@ -51,13 +51,13 @@ class Difference:
                 ("kept", "photo"): self.photos - len(self.new_photos),
             }
         )
-        return summary(counts)
+        return summarize(counts)
 
 
-def _rows(fs: Any, path: str) -> Iterator[Row]:
-    """The rows of a manifest in its order, read as they are asked for.
+def read_rows(fs: Any, path: str) -> Iterator[PictureRow]:
+    """The rows of a manifest in its order, read as they are needed.
 
-    Raises BadInput where it has another order, VersioningFailed where it can't be read, or not to its end.
+    Raises BadInput where it is not sorted, VersioningFailed where it can't be read to its end.
     """
     last = ("", "")
     try:
@@ -72,61 +72,63 @@ def _rows(fs: Any, path: str) -> Iterator[Row]:
     except BadInput:
         raise
     except Exception as error:  # each kind of remote raises its own
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise VersioningFailed(f"the manifest {path} can't be read to its end: {said}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise VersioningFailed(f"the manifest {path} can't be read to its end: {reason}") from error
 
 
-def compare(before: Iterable[Row], after: Iterable[Row]) -> Iterator[tuple[str, str, str]]:
-    """(what happened, role, picture_id) of every picture of two manifests, which are read alongside in their order.
+def compare_manifests(before: Iterable[PictureRow], after: Iterable[PictureRow]) -> Iterator[tuple[str, str, str]]:
+    """(what happened, role, picture_id) of every picture of two manifests, which are read in parallel in their order.
 
     A picture is "new", "lost" or "kept"; one that is kept may be "changed" (its bytes) and, if it is a photo,
-    "relabelled" (its truth) besides.
+    "relabelled" (its truth) as well.
     """
-    olds, news = iter(before), iter(after)
-    old, new = next(olds, None), next(news, None)
+    old_rows, new_rows = iter(before), iter(after)
+    old, new = next(old_rows, None), next(new_rows, None)
     while old or new:
         if old and (not new or old[:2] < new[:2]):
             yield "lost", *old[:2]
-            old = next(olds, None)
+            old = next(old_rows, None)
         elif new and (not old or new[:2] < old[:2]):
             yield "new", *new[:2]
-            new = next(news, None)
+            new = next(new_rows, None)
         elif old and new:
             yield "kept", *new[:2]
             if old[3] != new[3]:
                 yield "changed", *new[:2]
             if new[0] == "photo" and old[2] != new[2]:
                 yield "relabelled", *new[:2]
-            old, new = next(olds, None), next(news, None)
+            old, new = next(old_rows, None), next(new_rows, None)
 
 
-def difference(before: Iterable[Row], after: Iterable[Row]) -> Difference:
-    """What changed between two manifests; in memory is what changed, not what stayed."""
+def find_difference(before: Iterable[PictureRow], after: Iterable[PictureRow]) -> DataDifference:
+    """What changed between two manifests; only what changed is held in memory."""
     ids: dict[tuple[str, str], list[str]] = {}
     kept: Counts = Counter()
-    for what, role, picture_id in compare(before, after):
-        if what == "kept":
-            kept[what, role] += 1
+    for change, role, picture_id in compare_manifests(before, after):
+        if change == "kept":
+            kept[change, role] += 1
         else:
-            ids.setdefault((what, role), []).append(picture_id)
+            ids.setdefault((change, role), []).append(picture_id)
 
-    def of(what: str, role: str) -> tuple[str, ...]:
-        return tuple(ids.get((what, role), ()))
+    def ids_of(change: str, role: str) -> tuple[str, ...]:
+        return tuple(ids.get((change, role), ()))
 
-    return Difference(
-        new_products=of("new", "original"),
-        lost_products=of("lost", "original"),
-        new_photos=of("new", "photo"),
-        lost_photos=of("lost", "photo"),
-        changed=tuple(f"{role} {one}" for role in ("original", "photo") for one in of("changed", role)),
-        relabelled=of("relabelled", "photo"),
-        products=kept["kept", "original"] + len(of("new", "original")),
-        photos=kept["kept", "photo"] + len(of("new", "photo")),
+    return DataDifference(
+        new_products=ids_of("new", "original"),
+        lost_products=ids_of("lost", "original"),
+        new_photos=ids_of("new", "photo"),
+        lost_photos=ids_of("lost", "photo"),
+        changed=tuple(
+            f"{role} {picture_id}" for role in ("original", "photo") for picture_id in ids_of("changed", role)
+        ),
+        relabelled=ids_of("relabelled", "photo"),
+        products=kept["kept", "original"] + len(ids_of("new", "original")),
+        photos=kept["kept", "photo"] + len(ids_of("new", "photo")),
     )
 
 
-def summary(counts: Counts) -> str:
-    """What a difference comes to, in a line: "+35 photos, −2 products (812 products, 9,117 photos)"."""
+def summarize(counts: Counts) -> str:
+    """A difference in a line: "+35 photos, −2 products (812 products, 9,117 photos)"."""
     changed = counts["changed", "original"] + counts["changed", "photo"]
     relabelled = counts["relabelled", "photo"]
     parts = [
@@ -137,18 +139,19 @@ def summary(counts: Counts) -> str:
         f"{changed:,} changed" if changed else "",
         f"{relabelled:,} relabelled" if relabelled else "",
     ]
-    return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({_holds(counts)})"
+    return f"{', '.join(part for part in parts if part) or 'the same pictures'} ({summarize_size(counts)})"
 
 
-def _holds(counts: Counts) -> str:
+def summarize_size(counts: Counts) -> str:
+    """How many pictures the later version has: "812 products, 9,117 photos"."""
     products, photos = (counts["new", role] + counts["kept", role] for role in ("original", "photo"))
-    return f"{counted(products, 'product')}, {counted(photos, 'photo')}"
+    return f"{format_count(products, 'product')}, {format_count(photos, 'photo')}"
 
 
-def _signed(sign: str, count: int, what: str) -> str:
-    return f"{sign}{counted(count, what)}" if count else ""
+def _signed(sign: str, count: int, noun: str) -> str:
+    return f"{sign}{format_count(count, noun)}" if count else ""
 
 
-def counted(count: int, what: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """A number of things: "1 photo", "2 photos"."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,6 +1,6 @@
-"""What ingest asks the product database: the labelled pictures in the manifest's order, and what is left out.
+"""What ingest reads from the product database: the labelled pictures in the manifest's order, and what is left out.
 
-Nothing here is held in memory but a batch of rows, so a catalogue of a million pictures takes no more than one of a
+Only a batch of rows is held in memory, so a catalogue of a million pictures takes no more than one of a
 thousand.
 """
 
@@ -17,7 +17,7 @@ from training.stage.errors import BadInput
 BATCH_ROWS, BATCH_BYTES = 500, 64_000_000
 
 
-def pictures(connection: Connection) -> Iterator[tuple[str, sa.Table, list[sa.RowMapping]]]:
+def read_pictures(connection: Connection) -> Iterator[tuple[str, sa.Table, list[sa.RowMapping]]]:
     """(role, its table, rows) of every picture with a truth, in batches, by role and id as the manifest sorts them."""
     for role, query, table in (("original", _originals(), products), ("photo", _labelled_photos(), photos)):
         (key,) = table.primary_key
@@ -58,12 +58,12 @@ def _labelled_photos() -> sa.Select[*tuple[Any, ...]]:
 
 
 def _has_original() -> sa.ColumnElement[bool]:
-    """One that nobody deleted in quarantine."""
+    """Whether a product has an original that nobody deleted in quarantine."""
     return products.c.image_bytes.is_not(None) & ~is_deleted("original", products.c.sha256)
 
 
-def count(connection: Connection) -> int:
-    """How many pictures there are. Raises BadInput where there is no original."""
+def count_pictures(connection: Connection) -> int:
+    """The number of pictures. Raises BadInput where there is no original."""
     counts = [
         connection.scalar(sa.select(sa.func.count()).select_from(query.subquery()))
         for query in (_originals(), _labelled_photos())
@@ -87,15 +87,15 @@ def _batches(connection: Connection, query: sa.Select[*tuple[Any, ...]]) -> Iter
         yield batch
 
 
-def image_bytes(connection: Connection, table: sa.Table, ids: list[str]) -> dict[str, bytes]:
-    """The pictures of so many products or photos, by id."""
+def read_image_bytes(connection: Connection, table: sa.Table, ids: list[str]) -> dict[str, bytes]:
+    """The pictures of these products or photos, by id."""
     if not ids:
         return {}
     (key,) = table.primary_key
     return {row[0]: row[1] for row in connection.execute(sa.select(key, table.c.image_bytes).where(key.in_(ids)))}
 
 
-def left_out(connection: Connection) -> dict[str, Any]:
+def find_left_out(connection: Connection) -> dict[str, Any]:
     """What has no place in data/, and which originals are in more than one product, by IngestReport's names."""
     lacking = ~_has_original()
     named = products.c.name != ""  # what was forgotten has no name, and nobody waits for its original
@@ -117,10 +117,10 @@ def left_out(connection: Connection) -> dict[str, Any]:
 
 def _same_originals(connection: Connection) -> tuple[tuple[str, ...], ...]:
     originals = _originals().subquery().c
-    twice = sa.select(originals.sha256).group_by(originals.sha256).having(sa.func.count() > 1)
+    shared = sa.select(originals.sha256).group_by(originals.sha256).having(sa.func.count() > 1)
     groups: dict[str, list[str]] = {}
     for sha256, product_id in connection.execute(
-        sa.select(originals.sha256, originals.picture_id).where(originals.sha256.in_(twice))
+        sa.select(originals.sha256, originals.picture_id).where(originals.sha256.in_(shared))
     ):
         groups.setdefault(sha256, []).append(product_id)
     return tuple(tuple(sorted(groups[sha256])) for sha256 in sorted(groups))

@@ -1,6 +1,5 @@
 """A folder in which a person looks at what validation set aside: thumbnails, and a page with the reasons."""
 
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines.data import quarantine, quarantine_page
+from pipelines.data import quarantine
 from pipelines.data.versioning import DataVersion
 from pipelines.database.engine import opened
 from pipelines.workspace.places import Workspace
 from training.dataset.releases import can_release
+from training.stage.files import replacing
 from training.stage.pages import render_page
 
 SIDE = 200
@@ -22,23 +22,20 @@ SHOWN = 1000
 
 
 def write_page(table: Path, data: Path, folder: Path, data_version: str) -> None:
-    """Write the folder anew from quarantine.parquet: thumbnails/ and index.html; a missing table is an empty one."""
+    """Write the folder anew from quarantine.parquet: thumbnails/ and index.html; a missing table means no rows."""
     rows = pq.read_table(table).to_pylist() if table.is_file() else []
-    part = folder.with_name(f"{folder.name}.part")
-    for leftover in (part, folder):
-        shutil.rmtree(leftover, ignore_errors=True)
-    (part / "thumbnails").mkdir(parents=True)
-    shown = [_card(row, data, part) for row in sorted(rows, key=_order)[:SHOWN]]
-    reasons = Counter(kind for row in rows for kind in {_kind(one) for one in row["reason"].split("; ")})
-    page = render_page(
-        Path(__file__).with_name("quarantine.html.jinja"),
-        shown=shown,
-        count=len(rows),
-        reasons=reasons.most_common(),
-        version=data_version[:12],
-    )
-    (part / "index.html").write_text(page, encoding="utf-8")
-    part.rename(folder)
+    reasons = Counter(kind for row in rows for kind in {_kind(reason) for reason in row["reason"].split("; ")})
+    with replacing(folder) as part:
+        (part / "thumbnails").mkdir()
+        shown = [_card(row, data, part) for row in sorted(rows, key=_order)[:SHOWN]]
+        page = render_page(
+            Path(__file__).with_name("quarantine.html.jinja"),
+            shown=shown,
+            count=len(rows),
+            reasons=reasons.most_common(),
+            version=data_version[:12],
+        )
+        (part / "index.html").write_text(page, encoding="utf-8")
 
 
 def _card(row: dict[str, Any], data: Path, folder: Path) -> dict[str, Any]:
@@ -73,5 +70,5 @@ def record_quarantine(workspace: Workspace, data: DataVersion) -> int:
     table = workspace.reports / "validation" / "quarantine.parquet"
     with opened(workspace.database_url) as engine:
         count = quarantine.record(engine, data.md5, table)
-    quarantine_page.write_page(table, workspace.data, table.with_suffix(""), data.md5)
+    write_page(table, workspace.data, table.with_suffix(""), data.md5)
     return count

@@ -14,13 +14,14 @@ import yaml
 from pipelines.data import forgotten_ledger
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
+from training.stage.files import write_whole
 
 STORE = "store"
 """The DVC remote that flows push to. Never `sample`, whose folder is committed."""
 
 _ERROR = "ERROR: "
 _MISSING = ("Checkout failed for following targets", "remote 'sample' doesn't exist")
-"""DVC's words for files that are not there."""
+"""DVC's words for files that it does not find."""
 
 
 class VersioningFailed(RuntimeError):
@@ -42,13 +43,13 @@ class DataVersion:
 
 
 def read_version(workspace: Workspace) -> DataVersion | None:
-    """What data.dvc says now, None where there is no data.dvc."""
+    """What data.dvc says now; None where there is no data.dvc."""
     path = workspace.root / "data.dvc"
     return parse_version(path.read_text()) if path.is_file() else None
 
 
-def committed(workspace: Workspace, revision: str = "HEAD") -> str | None:
-    """The contents of data.dvc in a revision of git's, None where it has none."""
+def read_committed(workspace: Workspace, revision: str = "HEAD") -> str | None:
+    """The contents of data.dvc in a revision of git's; None where it has no data.dvc."""
     try:
         return _read_blobs(workspace, [f"{revision}:data.dvc"])[0]
     except VersioningFailed:
@@ -56,16 +57,16 @@ def committed(workspace: Workspace, revision: str = "HEAD") -> str | None:
 
 
 def versions_at(workspace: Workspace, revisions: Iterable[str]) -> dict[str, DataVersion]:
-    """What data.dvc says in each of git's revisions, read by one process; those that have none are left out."""
+    """What data.dvc says in each of git's revisions, read by one process; those without data.dvc are left out."""
     names = list(revisions)
     texts = _read_blobs(workspace, [f"{revision}:data.dvc" for revision in names])
     return {name: parse_version(text) for name, text in zip(names, texts, strict=True) if text is not None}
 
 
 def _read_blobs(workspace: Workspace, names: list[str]) -> list[str | None]:
-    """The texts of files in git, each named as REVISION:PATH; None for one that is not there."""
+    """The texts of files in git, each named as REVISION:PATH; None for one that git does not have."""
     command = ["git", "cat-file", "--batch"]
-    output = io.BytesIO(_run(command, workspace.root, "".join(f"{name}\n" for name in names)).encode())
+    output = io.BytesIO(_output(command, workspace.root, "".join(f"{name}\n" for name in names).encode()))
     texts: list[str | None] = []
     for _ in names:
         words = output.readline().split()  # OBJECT TYPE SIZE, or NAME missing
@@ -104,25 +105,25 @@ def pull_data(workspace: Workspace) -> None:
             f"{workspace.root / 'data.dvc'} not found: run `photoproof import DIR`, then `photoproof ingest`"
         )
     ensure_store(workspace)
-    for path in forgotten_ledger.in_data(workspace):  # DVC would keep them, as files that are nowhere else
+    for path in forgotten_ledger.find_in_data(workspace):  # DVC would keep them, as files that are nowhere else
         path.unlink()
-    after = forgotten_ledger.successor(forgotten_ledger.read(workspace), version.md5)
-    if after != version.md5:
-        (workspace.root / "data.dvc").write_text(f"outs:\n- md5: {after}.dir\n  hash: md5\n  path: data\n")
+    successor = forgotten_ledger.find_successor(forgotten_ledger.read(workspace), version.md5)
+    if successor != version.md5:
+        write_whole(workspace.root / "data.dvc", f"outs:\n- md5: {successor}.dir\n  hash: md5\n  path: data\n")
     _pull(workspace, version)
-    if after != version.md5:
+    if successor != version.md5:
         _dvc(workspace, "add", "data")  # files and bytes of data.dvc
 
 
 def _pull(workspace: Workspace, version: DataVersion) -> None:
-    failed = []
+    errors = []
     for words in (["checkout"], ["pull", "-r", STORE], ["pull", "-r", "sample"]):
         try:
             _dvc(workspace, *words, "data.dvc")
             return
         except VersioningFailed as error:
-            failed.append(error)
-    for error in failed:
+            errors.append(error)
+    for error in errors:
         if not any(words in str(error) for words in _MISSING):
             raise VersioningFailed(f"data/ can't be brought to data.dvc ({version}): {error}") from error
     raise BadInput(
@@ -161,22 +162,21 @@ def ensure_store(workspace: Workspace) -> None:
 
 
 def commit(workspace: Workspace, names: list[str], message: str) -> str | None:
-    """Commit those of the files that differ from HEAD, and nothing else; their commit, or None where none differs."""
-    there = [name for name in names if (workspace.root / name).exists()]
-    changed = git(workspace, "status", "--porcelain", "--", *there).splitlines() if there else []
+    """Commit those of the files that differ from HEAD, and nothing else; their commit, None where nothing differs."""
+    present = [name for name in names if (workspace.root / name).exists()]
+    changed = git(workspace, "status", "--porcelain", "--", *present).splitlines() if present else []
     if not changed:
         return None
     paths = [line[3:] for line in changed]
     git(workspace, "add", "--", *paths)
-    who = [] if _has_identity(workspace) else ["-c", "user.name=Photoproof", "-c", "user.email=photoproof@localhost"]
-    git(workspace, *who, "commit", "--quiet", "--only", "-m", message, "--", *paths)
+    author = [] if _has_identity(workspace) else ["-c", "user.name=Photoproof", "-c", "user.email=photoproof@localhost"]
+    git(workspace, *author, "commit", "--quiet", "--only", "-m", message, "--", *paths)
     return git(workspace, "rev-parse", "HEAD").strip()
 
 
 def _has_identity(workspace: Workspace) -> bool:
-    return (
-        subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=workspace.root, capture_output=True).returncode == 0
-    )
+    command = ["git", "var", "GIT_COMMITTER_IDENT"]
+    return subprocess.run(command, cwd=workspace.root, capture_output=True).returncode == 0
 
 
 def git(workspace: Workspace, *words: str) -> str:
@@ -184,21 +184,26 @@ def git(workspace: Workspace, *words: str) -> str:
     return _run(["git", *words], workspace.root)
 
 
-def _dvc(workspace: Workspace, *words: str) -> str:
-    return _run([sys.executable, "-m", "dvc", *words], workspace.root)
+def _dvc(workspace: Workspace, *words: str) -> None:
+    _run([sys.executable, "-m", "dvc", *words], workspace.root)
 
 
-def _run(command: list[str], cwd: Path, sent: str = "") -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, input=sent)
-    if done.returncode:
-        what = " ".join(command[2:] if command[1] == "-m" else command)
-        raise VersioningFailed(f"{what}: {_reason(done.stderr or done.stdout) or f'ended with {done.returncode}'}")
-    return done.stdout
+def _run(command: list[str], cwd: Path) -> str:
+    return _output(command, cwd).decode()
 
 
-def _reason(said: str) -> str:
+def _output(command: list[str], cwd: Path, stdin: bytes = b"") -> bytes:
+    process = subprocess.run(command, cwd=cwd, capture_output=True, input=stdin)
+    if process.returncode:
+        words = " ".join(command[2:] if command[1] == "-m" else command)
+        reason = _find_reason((process.stderr or process.stdout).decode(errors="replace"))
+        raise VersioningFailed(f"{words}: {reason or f'ended with {process.returncode}'}")
+    return process.stdout
+
+
+def _find_reason(output: str) -> str:
     """DVC's first error, with the file that it names in the line after, or git's last line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         if line.startswith(_ERROR):
             return f"{line.removeprefix(_ERROR)} {after if after.startswith('/') else ''}".rstrip()

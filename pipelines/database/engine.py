@@ -35,18 +35,20 @@ def connect(url: str) -> Engine:
 
     Raises BadInput, without the password, where it can't be reached, the URL is not one, or its tables are others.
     """
-    parsed = _parsed(url)
+    parsed = _parse(url)
     with contextlib.ExitStack() as on_error:
         try:
-            engine = _engine(parsed)
+            engine = _create_engine(parsed)
             on_error.callback(engine.dispose)
             with engine.connect() as connection:
                 latest = revisions.is_latest(connection)
             if not latest:
                 with _altering(engine) as connection:
-                    revisions.bring_to_latest(connection, _named(parsed))
+                    revisions.bring_to_latest(connection, _hide_secrets(parsed))
         except (SQLAlchemyError, OSError) as error:
-            raise BadInput(f"the product database {_named(parsed)} can't be reached: {_short(error, parsed)}") from None
+            raise BadInput(
+                f"the product database {_hide_secrets(parsed)} can't be reached: {_shorten(error, parsed)}"
+            ) from None
         on_error.pop_all()
     return engine
 
@@ -63,11 +65,11 @@ def opened(url: str) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Write: all of the block or nothing. SQLite takes its write lock at once, so a block never fails half-way.
+    """Write: all of the block or nothing. SQLite takes its write lock at once, so a block never fails midway.
 
     Raises DatabaseFailed where the database breaks off; IntegrityError goes through.
     """
-    with _broken_off(engine), engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+    with _naming_errors(engine), engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
         yield connection
 
 
@@ -76,7 +78,7 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
     """Read: everything in the block as it was at one moment, whoever writes meanwhile."""
     if engine.dialect.name == "postgresql":
         engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with _broken_off(engine), engine.begin() as connection:
+    with _naming_errors(engine), engine.begin() as connection:
         yield connection
 
 
@@ -85,20 +87,20 @@ def _altering(engine: Engine) -> Iterator[Connection]:
     """A transaction that may change tables, one program at a time; all of it or nothing."""
     with engine.execution_options(sqlite_begin="IMMEDIATE").connect() as connection:
         raw: Any = connection.connection.dbapi_connection
-        sqlite = engine.dialect.name == "sqlite"
-        if sqlite:
+        is_sqlite = engine.dialect.name == "sqlite"
+        if is_sqlite:
             raw.execute("PRAGMA foreign_keys = OFF").close()  # or a dropped table's rows take others with them
         try:
             with connection.begin():
-                if not sqlite:
+                if not is_sqlite:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
                 yield connection
         finally:
-            if sqlite:
+            if is_sqlite:
                 raw.execute("PRAGMA foreign_keys = ON").close()
 
 
-def _parsed(url: str) -> URL:
+def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -113,10 +115,10 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL) -> Engine:
+def _create_engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        waits = {} if "connect_timeout" in url.query else {"connect_timeout": ANSWER_SECONDS}
-        return sa.create_engine(url, connect_args=waits, pool_pre_ping=True)
+        timeout = {} if "connect_timeout" in url.query else {"connect_timeout": ANSWER_SECONDS}
+        return sa.create_engine(url, connect_args=timeout, pool_pre_ping=True)
     if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
@@ -136,26 +138,26 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _broken_off(engine: Engine) -> Iterator[None]:
+def _naming_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
     except IntegrityError:
         raise
     except DBAPIError as error:
         raise DatabaseFailed(
-            f"the product database {_named(engine.url)} broke off: {_short(error, engine.url)}"
+            f"the product database {_hide_secrets(engine.url)} broke off: {_shorten(error, engine.url)}"
         ) from error
 
 
-def _named(url: URL) -> str:
+def _hide_secrets(url: URL) -> str:
     """The URL without what may be secret: a password can be in the query too."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def _short(error: Exception, url: URL) -> str:
+def _shorten(error: Exception, url: URL) -> str:
     """The error's own words in one line."""
-    said = str(getattr(error, "orig", None) or error) or type(error).__name__
-    line = " ".join(said.split())
+    message = str(getattr(error, "orig", None) or error) or type(error).__name__
+    line = " ".join(message.split())
     for secret in (url.password, url.query.get("password")):
         if isinstance(secret, str) and secret:
             line = line.replace(secret, "***")
@@ -163,5 +165,5 @@ def _short(error: Exception, url: URL) -> str:
 
 
 def insert(table: Table, connection: Connection) -> Any:
-    """An INSERT that may be told on_conflict_do_nothing, in the database's own dialect."""
+    """An INSERT that has on_conflict_do_nothing, in the database's own dialect."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from tqdm import tqdm
 
 from pipelines.database.engine import transaction
-from pipelines.database.import_rows import CATALOGUE, PHOTOS, Refused, Row, check_file, read_rows
+from pipelines.database.import_rows import CATALOGUE, PHOTOS, ImportRow, RefusedRow, check_file, read_rows
 from pipelines.database.tables import forgotten, photos, products
 from training.stage.errors import BadInput
 
@@ -35,7 +35,7 @@ class FileReport:
     new: int = 0
     changed: int = 0
     same: int = 0
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -52,7 +52,7 @@ class ImportReport:
     photos: FileReport
 
     @property
-    def refused(self) -> list[Refused]:
+    def refused(self) -> list[RefusedRow]:
         """Every refused row of both files."""
         return self.products.refused + self.photos.refused
 
@@ -63,16 +63,16 @@ class ImportReport:
 def import_folder(engine: Engine, folder: Path, *, progress: bool = True) -> ImportReport:
     """Import catalogue.csv, then photos.csv where there is one.
 
-    A field that photos.csv leaves empty says nothing: what the database has there stays. Only when the
-    picture itself is another one, its old truth goes. `progress` shows a bar on a terminal's stderr.
+    A field that photos.csv leaves empty changes nothing: what the database has stays. Only where the picture itself
+    is different, its old truth is dropped. `progress` shows a bar on a terminal's stderr.
 
-    Raises BadInput for a folder or a file that as a whole can't be imported, before anything is written.
+    Raises BadInput for a folder or a file that can't be imported as a whole, before anything is written.
     """
     if not folder.is_dir():
-        raise BadInput(f"{folder} is {'a file, no folder' if folder.exists() else 'not there'}: name a folder")
+        raise BadInput(f"{folder} is {'a file, not a folder' if folder.exists() else 'not found'}: name a folder")
     if not (folder / CATALOGUE.file).is_file():
-        what = "has no catalogue.csv" if any(folder.iterdir()) else "is empty"
-        raise BadInput(f"{folder} {what}: an import folder holds catalogue.csv ({', '.join(CATALOGUE.required)})")
+        problem = "has no catalogue.csv" if any(folder.iterdir()) else "is empty"
+        raise BadInput(f"{folder} {problem}: an import folder holds catalogue.csv ({', '.join(CATALOGUE.required)})")
     forms = [CATALOGUE] + ([PHOTOS] if (folder / PHOTOS.file).exists() else [])
     counts = {form: check_file(folder / form.file, form) for form in forms}
     reports = ImportReport(FileReport(CATALOGUE.file), FileReport(PHOTOS.file))
@@ -94,15 +94,15 @@ class _Outcome:
     new: list[dict[str, Any]] = field(default_factory=list)
     changed: list[dict[str, Any]] = field(default_factory=list)
     same: int = 0
-    refused: list[tuple[Row, str]] = field(default_factory=list)
+    refused: list[tuple[ImportRow, str]] = field(default_factory=list)
 
 
-def _batches(rows: Iterator[Row | Refused]) -> Iterator[list[Row | Refused]]:
-    batch: list[Row | Refused] = []
+def _batches(rows: Iterator[ImportRow | RefusedRow]) -> Iterator[list[ImportRow | RefusedRow]]:
+    batch: list[ImportRow | RefusedRow] = []
     size = 0
     for row in rows:
         batch.append(row)
-        size += len(row.image_bytes) if isinstance(row, Row) else 0
+        size += len(row.image_bytes) if isinstance(row, ImportRow) else 0
         if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -112,23 +112,25 @@ def _batches(rows: Iterator[Row | Refused]) -> Iterator[list[Row | Refused]]:
 
 def _import_batch(
     engine: Engine,
-    batch: list[Row | Refused],
+    batch: list[ImportRow | RefusedRow],
     report: FileReport,
-    store: Callable[[Connection, list[Row]], _Outcome],
+    store: Callable[[Connection, list[ImportRow]], _Outcome],
 ) -> None:
     """Store a batch in one transaction and count it."""
-    outcome = _stored(engine, [row for row in batch if isinstance(row, Row)], store)
+    outcome = _store_rows(engine, [row for row in batch if isinstance(row, ImportRow)], store)
     report.rows += len(batch)
     report.new += len(outcome.new)
     report.changed += len(outcome.changed)
     report.same += outcome.same
-    refused = [row for row in batch if isinstance(row, Refused)]
-    refused += [Refused(report.file, row.number, row.id, reason) for row, reason in outcome.refused]
+    refused = [row for row in batch if isinstance(row, RefusedRow)]
+    refused += [RefusedRow(report.file, row.number, row.id, reason) for row, reason in outcome.refused]
     report.refused += sorted(refused, key=lambda row: row.row)
 
 
-def _stored(engine: Engine, rows: list[Row], store: Callable[[Connection, list[Row]], _Outcome]) -> _Outcome:
-    """Store all or nothing; again where another program wrote the same rows at the same moment."""
+def _store_rows(
+    engine: Engine, rows: list[ImportRow], store: Callable[[Connection, list[ImportRow]], _Outcome]
+) -> _Outcome:
+    """Store all or nothing; try again where another program wrote the same rows at the same moment."""
     for _ in range(_TRIES - 1):
         with contextlib.suppress(IntegrityError), transaction(engine) as connection:
             outcome = store(connection, rows)
@@ -138,9 +140,9 @@ def _stored(engine: Engine, rows: list[Row], store: Callable[[Connection, list[R
         return store(connection, rows)
 
 
-def _store_products(connection: Connection, rows: list[Row]) -> _Outcome:
-    there = _there(connection, products, rows)
-    outcome, rows = _without_forgotten(connection, rows)
+def _store_products(connection: Connection, rows: list[ImportRow]) -> _Outcome:
+    present = _read_present(connection, products, rows)
+    outcome, rows = _separate_forgotten(connection, rows)
     for row in rows:
         values = {
             "product_id": row.id,
@@ -148,19 +150,19 @@ def _store_products(connection: Connection, rows: list[Row]) -> _Outcome:
             "category": row.fields["category"] or "",
             "sha256": hashlib.sha256(row.image_bytes).hexdigest(),
         }
-        _sort_in(outcome, row, values, there.get(row.id))
+        _classify(outcome, row, values, present.get(row.id))
     _write(connection, products, outcome)
     return outcome
 
 
-def _store_photos(connection: Connection, rows: list[Row]) -> _Outcome:
-    there = _there(connection, photos, rows)
+def _store_photos(connection: Connection, rows: list[ImportRow]) -> _Outcome:
+    present = _read_present(connection, photos, rows)
     known = _known_products(connection, rows)
-    outcome, rows = _without_forgotten(connection, rows)
+    outcome, rows = _separate_forgotten(connection, rows)
     for row in rows:
         named = [(column, row.fields.get(column)) for column in PHOTOS.one_of]
         unknown = [f"{column} {name!r} is not in the catalogue" for column, name in named if name and name not in known]
-        before = there.get(row.id)
+        before = present.get(row.id)
         truth = row.fields.get("product_id")
         sha256 = hashlib.sha256(row.image_bytes).hexdigest()
         if unknown:
@@ -168,8 +170,8 @@ def _store_photos(connection: Connection, rows: list[Row]) -> _Outcome:
             continue
         same_picture = before is not None and before["sha256"] == sha256
         if before and same_picture and before["label_source"] == "person" and truth not in (None, before["product_id"]):
-            says = f"a person has said that it shows {before['product_id']!r}, not {truth!r}"
-            outcome.refused.append((row, says))
+            reason = f"a person has decided that it shows {before['product_id']!r}, not {truth!r}"
+            outcome.refused.append((row, reason))
             continue
         kept = before if before and same_picture else {}
         values = {
@@ -181,41 +183,41 @@ def _store_photos(connection: Connection, rows: list[Row]) -> _Outcome:
             "scene": row.fields.get("scene") or (before or {}).get("scene"),
             "taken_at": row.taken_at or (before or {}).get("taken_at"),
         }
-        _sort_in(outcome, row, values, before)
+        _classify(outcome, row, values, before)
     _write(connection, photos, outcome)
     return outcome
 
 
-def _without_forgotten(connection: Connection, rows: list[Row]) -> tuple[_Outcome, list[Row]]:
-    """The rows whose pictures were not removed for good, and an outcome that refuses the others."""
+def _separate_forgotten(connection: Connection, rows: list[ImportRow]) -> tuple[_Outcome, list[ImportRow]]:
+    """An outcome that refuses the rows whose pictures were removed for good, and the other rows."""
     digests = [hashlib.sha256(row.image_bytes).hexdigest() for row in rows]
-    asked = sa.select(forgotten.c.sha256, forgotten.c.at).where(forgotten.c.sha256.in_(digests))
-    since = {found.sha256: found.at for found in connection.execute(asked)}
+    query = sa.select(forgotten.c.sha256, forgotten.c.at).where(forgotten.c.sha256.in_(digests))
+    forgotten_at = {row.sha256: row.at for row in connection.execute(query)}
     outcome, kept = _Outcome(), []
     for row, digest in zip(rows, digests, strict=True):
-        if digest in since:
-            why = f"its picture was forgotten on {since[digest]:%Y-%m-%d} (`photoproof data forget`)"
-            outcome.refused.append((row, why))
+        if digest in forgotten_at:
+            reason = f"its picture was forgotten on {forgotten_at[digest]:%Y-%m-%d} (`photoproof data forget`)"
+            outcome.refused.append((row, reason))
         else:
             kept.append(row)
     return outcome, kept
 
 
-def _there(connection: Connection, table: sa.Table, rows: list[Row]) -> dict[str, dict[str, Any]]:
-    """The rows that the database has of these, by id, without their pictures."""
+def _read_present(connection: Connection, table: sa.Table, rows: list[ImportRow]) -> dict[str, dict[str, Any]]:
+    """What the database has under the ids of these rows, by id, without the pictures."""
     (key,) = table.primary_key
     columns = [column for column in table.columns if column.name not in ("image_bytes", "updated_at")]
-    found = connection.execute(sa.select(*columns).where(key.in_([row.id for row in rows]))).mappings()
-    return {found_row[key.name]: dict(found_row) for found_row in found}
+    present = connection.execute(sa.select(*columns).where(key.in_([row.id for row in rows]))).mappings()
+    return {row[key.name]: dict(row) for row in present}
 
 
-def _known_products(connection: Connection, rows: list[Row]) -> set[str]:
+def _known_products(connection: Connection, rows: list[ImportRow]) -> set[str]:
     named = {row.fields.get(column) for row in rows for column in PHOTOS.one_of} - {None}
     query = sa.select(products.c.product_id).where(products.c.product_id.in_(sorted(map(str, named))))
     return set(connection.scalars(query))
 
 
-def _sort_in(outcome: _Outcome, row: Row, values: dict[str, Any], before: dict[str, Any] | None) -> None:
+def _classify(outcome: _Outcome, row: ImportRow, values: dict[str, Any], before: dict[str, Any] | None) -> None:
     if before == values:
         outcome.same += 1
     elif before is None:

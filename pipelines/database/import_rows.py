@@ -1,4 +1,4 @@
-"""catalogue.csv and photos.csv as rows that are sound in themselves, and the reason for each that is not."""
+"""The rows of catalogue.csv and photos.csv, each checked on its own, and the reason for each that is refused."""
 
 import csv
 import difflib
@@ -25,7 +25,7 @@ class Form:
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
-    """Of these a file must have one, and each of its rows a value in one."""
+    """A file must have one of these columns, and each of its rows a value in one of them."""
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ PHOTOS = Form(
 
 
 @dataclass(frozen=True)
-class Row:
+class ImportRow:
     """A row as the file has it; an empty field is None. `number` counts as a spreadsheet does: the header is 1."""
 
     number: int
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedRow:
     """A row that was not imported, and why."""
 
     file: str
@@ -61,13 +61,13 @@ class Refused:
 
 
 class _Refusal(Exception):
-    """The reason, on its way to a Refused."""
+    """Why a row is refused; becomes a RefusedRow."""
 
 
 def check_file(path: Path, form: Form) -> int:
-    """Look at a whole file before anything of it is imported; its number of rows.
+    """Check a whole file before any of it is imported, and count its rows.
 
-    Raises BadInput, in one line, where it is no UTF-8, has no header, an unknown column or lacks one.
+    Raises BadInput, in one line, where it is not UTF-8, has no header, has an unknown column or lacks a required one.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -83,8 +83,8 @@ def check_file(path: Path, form: Form) -> int:
         raise BadInput(f"{path} can't be read: {error.strerror}") from None
 
 
-def read_rows(path: Path, form: Form) -> Iterator[Row | Refused]:
-    """The file's rows one by one, each with its picture's bytes, or refused. Blank lines are no rows."""
+def read_rows(path: Path, form: Form) -> Iterator[ImportRow | RefusedRow]:
+    """The file's rows one by one, each with its picture's bytes, or refused. Blank lines are not rows."""
     folder = path.parent.resolve()
     seen: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -92,19 +92,19 @@ def read_rows(path: Path, form: Form) -> Iterator[Row | Refused]:
         header = next(records)
         assert isinstance(header, list), "check_file has read the header"
         columns = [column.strip() for column in header]
-        at = columns.index(form.id_column)
+        id_index = columns.index(form.id_column)
         for number, record in enumerate(records, 2):
             if not record:
                 continue
-            row_id = record[at].strip() if isinstance(record, list) and len(record) > at else ""
+            row_id = record[id_index].strip() if isinstance(record, list) and len(record) > id_index else ""
             try:
-                yield _row(form, folder, columns, number, record, row_id, seen)
+                yield _check_row(form, folder, columns, number, record, row_id, seen)
             except _Refusal as refusal:
-                yield Refused(form.file, number, row_id[:LONGEST_ID], str(refusal))
+                yield RefusedRow(form.file, number, row_id[:LONGEST_ID], str(refusal))
 
 
 def _records(file: io.TextIOBase) -> Iterator[list[str] | csv.Error]:
-    """What csv.reader gives, with an error in its record's place instead of the end of everything."""
+    """What csv.reader reads, with an error in place of a record that can't be read."""
     reader = csv.reader(file)
     while True:
         try:
@@ -123,18 +123,18 @@ def _check_header(path: Path, form: Form, header: list[str] | None) -> None:
         raise BadInput(f"{path}: the columns must be separated by commas")
     for column in columns:
         if column not in form.known:
-            near = difflib.get_close_matches(column.lower(), form.known, n=1, cutoff=0.0)[0]
-            raise BadInput(f"{path}: unknown column {column!r}; the nearest known one is {near!r}")
+            nearest = difflib.get_close_matches(column.lower(), form.known, n=1, cutoff=0.0)[0]
+            raise BadInput(f"{path}: unknown column {column!r}; the nearest known one is {nearest!r}")
         if columns.count(column) > 1:
-            raise BadInput(f"{path}: column {column!r} stands there twice")
+            raise BadInput(f"{path}: column {column!r} appears twice")
     for column in form.required:
         if column not in columns:
-            raise BadInput(f"{path}: column {column!r} is missing (there are {', '.join(columns)})")
+            raise BadInput(f"{path}: column {column!r} is missing (the columns are {', '.join(columns)})")
     if form.one_of and not set(form.one_of) & set(columns):
         raise BadInput(f"{path}: it needs a column {' or '.join(map(repr, form.one_of))}")
 
 
-def _row(
+def _check_row(
     form: Form,
     folder: Path,
     columns: list[str],
@@ -142,7 +142,7 @@ def _row(
     record: list[str] | csv.Error,
     row_id: str,
     seen: dict[str, int],
-) -> Row:
+) -> ImportRow:
     if isinstance(record, csv.Error):
         raise _Refusal(f"can't be read as CSV: {record}")
     if len(record) != len(columns):
@@ -163,24 +163,24 @@ def _row(
         raise _Refusal("name is empty")
     if form.one_of and not any(fields.get(column) for column in form.one_of):
         raise _Refusal(f"neither {' nor '.join(form.one_of)} is given")
-    taken_at = _time(fields.get("taken_at"))
-    image_bytes = _image(folder, fields["image"])
+    taken_at = _parse_time(fields.get("taken_at"))
+    image_bytes = _read_image(folder, fields["image"])
     seen[row_id] = number
-    return Row(number, row_id, fields, image_bytes, taken_at)
+    return ImportRow(number, row_id, fields, image_bytes, taken_at)
 
 
-def _time(value: str | None) -> datetime | None:
-    """An ISO 8601 time; in UTC where it names no zone."""
+def _parse_time(value: str | None) -> datetime | None:
+    """An ISO 8601 time; in UTC where it has no time zone."""
     if value is None:
         return None
     try:
         time = datetime.fromisoformat(value)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise _Refusal(f"taken_at {value!r} is no ISO 8601 time such as 2025-03-31T14:05:00Z") from None
+        raise _Refusal(f"taken_at {value!r} is not an ISO 8601 time such as 2025-03-31T14:05:00Z") from None
 
 
-def _image(folder: Path, name: str | None) -> bytes:
+def _read_image(folder: Path, name: str | None) -> bytes:
     if not name:
         raise _Refusal("image is empty")
     try:
@@ -188,9 +188,9 @@ def _image(folder: Path, name: str | None) -> bytes:
         if not path.is_relative_to(folder):
             raise _Refusal(f"image {name!r} lies outside the folder")
         if not path.exists():
-            raise _Refusal(f"image {name!r} is not there")
+            raise _Refusal(f"image {name!r} is not found")
         if not path.is_file():
-            raise _Refusal(f"image {name!r} is no file")
+            raise _Refusal(f"image {name!r} is not a file")
         size = os.path.getsize(path)
         if size > MOST_BYTES:
             raise _Refusal(f"image {name!r} has {size / 1e6:,.0f} MB, more than {MOST_BYTES / 1e6:,.0f}")

@@ -82,15 +82,15 @@ def upgrade(connection: Connection) -> None:
 def find_differences(inspector: Inspector) -> list[str]:
     """What a database's tables and tables.py have that the other lacks; tables of other names are not looked at."""
     present = set(inspector.get_table_names())
-    found = []
+    differences = []
     for table in metadata.sorted_tables:
         if table.name not in present:
-            found.append(f"table {table.name} is missing")
+            differences.append(f"table {table.name} is missing")
             continue
         expected, actual = _expected(table, inspector.dialect), _actual(table.name, inspector)
-        found += [f"table {table.name} lacks {part}" for part in sorted(expected - actual)]
-        found += [f"table {table.name} has {part}" for part in sorted(actual - expected)]
-    return found
+        differences += [f"table {table.name} lacks {part}" for part in sorted(expected - actual)]
+        differences += [f"table {table.name} has {part}" for part in sorted(actual - expected)]
+    return differences
 
 
 def _read_revision(connection: Connection) -> str | None:

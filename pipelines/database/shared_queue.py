@@ -1,8 +1,8 @@
-"""Take a few rows, work on them, keep what came of it: several workers at once, and none of them twice.
+"""Take a few rows, work on them, keep the results: several workers at once, and no row is worked on twice.
 
-PostgreSQL holds the rows' locks while the work is done (a worker that is killed gives them back with its connection);
-`take` selects with `with_for_update(skip_locked=True)` and asks again what it has locked. SQLite has one writer, so
-nothing is held during the work: the caller sees to it that there is one worker.
+PostgreSQL holds the rows' locks during the work (a worker that is killed gives them back with its connection);
+`take` selects with `with_for_update(skip_locked=True)` and reads again what it has locked. SQLite has one writer, so
+nothing is held during the work: the caller must see to it that there is one worker.
 """
 
 from collections.abc import Callable
@@ -13,25 +13,25 @@ from sqlalchemy.engine import Connection, Engine
 from pipelines.database.engine import snapshot, transaction
 
 Taken = TypeVar("Taken")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
-def work_on_some(
+def work_on_batch(
     engine: Engine,
     take: Callable[[Connection], Taken],
-    work: Callable[[Taken], Done],
-    keep: Callable[[Connection, Done], None],
-) -> tuple[Taken, Done]:
-    """What was taken and what came of it, which is kept as a whole or not at all."""
+    work: Callable[[Taken], Result],
+    keep: Callable[[Connection, Result], None],
+) -> tuple[Taken, Result]:
+    """What was taken and its results, which are kept as a whole or not at all."""
     if engine.dialect.name == "postgresql":
         with transaction(engine) as connection:
             taken = take(connection)
-            done = work(taken)
-            keep(connection, done)
-        return taken, done
+            result = work(taken)
+            keep(connection, result)
+        return taken, result
     with snapshot(engine) as connection:
         taken = take(connection)
-    done = work(taken)
+    result = work(taken)
     with transaction(engine) as connection:
-        keep(connection, done)
-    return taken, done
+        keep(connection, result)
+    return taken, result

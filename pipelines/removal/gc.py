@@ -1,9 +1,9 @@
-"""`photoproof data gc`: delete what no data version needs that somebody still may ask for.
+"""`photoproof data gc`: delete what no data version needs that somebody may still ask for.
 
 Kept are the version of data.dvc (here, in HEAD and at the head of every branch), the newest ones, those that a model
 with an alias was trained on, and those of every model that a verdict names. In the cache of this workspace every other
 version goes, and outputs of stages that dvc.lock does not name. A remote, and a cache that lies elsewhere, may be
-shared with people whose work is not known here: only versions that git's history knows leave it, and nothing that
+shared with people whose work is unknown here: only versions that git's history knows leave it, and nothing that
 another one there names. The remote `sample` is never touched. Data Docs of versions that are not kept go too; MLflow
 keeps its own.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from pipelines.data import difference, forgotten_ledger, history, versioning
-from pipelines.data.object_stores import Store, forgotten_in, locked_outputs, stage_outputs, stores
+from pipelines.data.object_stores import Store, find_forgotten, list_locked_outputs, list_stage_outputs, opened_stores
 from pipelines.data.versioning import VersioningFailed
 from pipelines.database import tables
 from pipelines.database.engine import opened, snapshot
@@ -40,8 +40,8 @@ class Swept:
 
     def __str__(self) -> str:
         counts = [(self.versions, "version"), (self.objects, "file")]
-        said = ", ".join(difference.counted(count, what) for count, what in counts)
-        return f"{self.place}: {said}, {self.bytes / 1e6:,.1f} MB"
+        text = ", ".join(difference.format_count(count, noun) for count, noun in counts)
+        return f"{self.place}: {text}, {self.bytes / 1e6:,.1f} MB"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Collected:
     def __str__(self) -> str:
         lines = [f"kept: {md5[:12]}  {', '.join(reasons)}" for md5, reasons in self.kept.items()]
         lines += [f"WARNING: {md5[:12]} is neither in the cache nor in a remote" for md5 in self.lost]
-        lines += [f"{'deleted' if self.done else 'would be deleted'}: {one}" for one in self.swept]
+        lines += [f"{'deleted' if self.done else 'would be deleted'}: {place}" for place in self.swept]
         return "\n".join(lines)
 
 
@@ -67,46 +67,46 @@ def collect(workspace: Workspace, keep: int, *, really: bool) -> Collected:
 
     Raises RegistryUnreachable, VersioningFailed, and deletes nothing then.
     """
-    with lock.exclusive_workspace(workspace), stores(workspace) as places:
+    with lock.exclusive_workspace(workspace), opened_stores(workspace) as places:
         places = [store for store in places if store.name != NEVER]
         ledger = forgotten_ledger.read(workspace)
-        named = _kept(workspace, keep)
-        kept = {forgotten_ledger.successor(ledger, md5): why for md5, why in named.items()}
-        known = _known(workspace) | {old.removesuffix(".dir") for old in ledger if old.endswith(".dir")}
-        known |= {forgotten_ledger.successor(ledger, md5) for md5 in known}
-        listings = {store.name: store.listing() for store in places}
-        needed, lost = _needed(places, listings, kept)
+        named = _find_kept(workspace, keep)
+        kept = {forgotten_ledger.find_successor(ledger, md5): reasons for md5, reasons in named.items()}
+        known = _list_known(workspace) | {old.removesuffix(".dir") for old in ledger if old.endswith(".dir")}
+        known |= {forgotten_ledger.find_successor(ledger, md5) for md5 in known}
+        listings = {store.name: store.list_objects() for store in places}
+        needed, lost = _find_needed(places, listings, kept)
         swept = []
         for store in places:
-            here = listings[store.name]
-            gone = _unneeded(store, here, {f"{md5}.dir" for md5 in known}) - needed
+            listing = listings[store.name]
+            gone = _find_unneeded(store, listing, {f"{md5}.dir" for md5 in known}) - needed
             if store.own:
-                gone |= stage_outputs(workspace, store) - locked_outputs(workspace, store) - needed
+                gone |= list_stage_outputs(workspace, store) - list_locked_outputs(workspace, store) - needed
             else:
-                gone -= _of_others(store, here, known)
-            gone = gone & here.keys() | forgotten_in(here, ledger)
+                gone -= _find_others_objects(store, listing, known)
+            gone = gone & listing.keys() | find_forgotten(listing, ledger)
             if really:
                 store.delete(gone)
             versions_gone = sum(oid.endswith(".dir") and oid.removesuffix(".dir") in known for oid in gone)
-            swept.append(Swept(store.name, versions_gone, len(gone), sum(here[oid] for oid in gone)))
+            swept.append(Swept(store.name, versions_gone, len(gone), sum(listing[oid] for oid in gone)))
         swept += _sweep_docs(workspace.root / DATA_DOCS, named.keys() | kept.keys(), really=really)
-        if really and forgotten_ledger.in_data(workspace):
+        if really and forgotten_ledger.find_in_data(workspace):
             versioning.pull_data(workspace)
     return Collected(kept, tuple(lost), tuple(swept), really)
 
 
-def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
+def _find_kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
     """The md5 of every version that stays, with the reasons."""
-    found: dict[str, list[str]] = {}
+    kept: dict[str, list[str]] = {}
 
     def add(md5: str | None, reason: str) -> None:
-        if md5 and reason not in found.setdefault(md5, []):
-            found[md5].append(reason)
+        if md5 and reason not in kept.setdefault(md5, []):
+            kept[md5].append(reason)
 
     working = versioning.read_version(workspace)
     add(working and working.md5, "data.dvc")
-    for number, one in enumerate(history.log(workspace, keep) if keep else [], 1):
-        add(one.md5, "newest" if number == 1 else f"one of the {keep} newest")
+    for number, version in enumerate(history.log(workspace, keep) if keep else [], 1):
+        add(version.md5, "newest" if number == 1 else f"one of the {keep} newest")
     refs = versioning.git(workspace, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").split()
     for ref, version in versioning.versions_at(workspace, [*refs, "HEAD"]).items():
         add(version.md5, "HEAD" if ref == "HEAD" else f"head of {ref.split('/', 2)[2]}")
@@ -118,54 +118,54 @@ def _kept(workspace: Workspace, keep: int) -> dict[str, list[str]]:
             add(data, f"{' and '.join(model.aliases)} (model version {model.version})")
         if model.tags.get("model_id") in judged:
             add(data, f"verdicts of model version {model.version}")
-    return found
+    return kept
 
 
-def _known(workspace: Workspace) -> set[str]:
+def _list_known(workspace: Workspace) -> set[str]:
     """Every version that git's history knows, on any branch or tag."""
     commits = versioning.git(workspace, "log", "--all", "--format=%H", "--diff-filter=AM", "--", "data.dvc").split()
     return {version.md5 for version in versioning.versions_at(workspace, commits).values()}
 
 
-def _needed(
+def _find_needed(
     places: list[Store], listings: dict[str, dict[str, int]], kept: dict[str, list[str]]
 ) -> tuple[set[str], list[str]]:
-    """Every object of the kept versions, and those versions that are nowhere.
+    """Every object of the kept versions, and those versions that no place has.
 
-    Raises VersioningFailed where no place can read the list of files of one that is there: what it needs isn't known.
+    Raises VersioningFailed where the list of files of a version can't be read in any place that has it.
     """
     needed: set[str] = set()
     lost = []
     for md5 in kept:
         oid = f"{md5}.dir"
-        having = [store for store in places if oid in listings[store.name]]
-        if not having:
+        holding = [store for store in places if oid in listings[store.name]]
+        if not holding:
             lost.append(md5)
             continue
-        read = [entries for store in having if (entries := store.entries(oid)) is not None]
-        if not read:
+        lists = [entries for store in holding if (entries := store.read_entries(oid)) is not None]
+        if not lists:
             raise VersioningFailed(
                 f"the list of files of data version {md5[:12]} ({', '.join(kept[md5])}) is damaged in: "
-                f"{', '.join(store.name for store in having)}; nothing is deleted: delete {oid} there, and push that "
+                f"{', '.join(store.name for store in holding)}; nothing is deleted: delete {oid} there, and push that "
                 "version from where it is whole"
             )
-        needed |= {oid}.union(*(entries.values() for entries in read))
+        needed |= {oid}.union(*(entries.values() for entries in lists))
     return needed, lost
 
 
-def _unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
-    """The objects of all versions that may leave a place: in the own cache all, elsewhere those that git knows."""
-    found: set[str] = set()
+def _find_unneeded(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
+    """The objects of all versions that may leave a place: all in the own cache, elsewhere those that git knows."""
+    unneeded: set[str] = set()
     for oid in listing:
-        if oid.endswith(".dir") and (store.own or oid in known) and (entries := store.version(oid)):
-            found |= {oid, *entries.values()}
-    return found
+        if oid.endswith(".dir") and (store.own or oid in known) and (entries := store.read_version(oid)):
+            unneeded |= {oid, *entries.values()}
+    return unneeded
 
 
-def _of_others(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
-    """What versions name, in a place that is shared, that git does not know here: they may be a colleague's."""
+def _find_others_objects(store: Store, listing: dict[str, int], known: set[str]) -> set[str]:
+    """What versions that git does not know here name in a shared place: they may be a colleague's."""
     unknown = [oid for oid in listing if oid.endswith(".dir") and oid.removesuffix(".dir") not in known]
-    return {one for oid in unknown for one in (store.entries(oid) or {}).values()}
+    return {entry for oid in unknown for entry in (store.read_entries(oid) or {}).values()}
 
 
 def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]:
@@ -173,9 +173,9 @@ def _sweep_docs(docs: Path, kept: Iterable[str], *, really: bool) -> list[Swept]
     names = {data_docs.folder_of(docs, md5).name for md5 in kept}
     gone = [site for site in docs.glob("*/") if site.name not in names]
     files = [file for site in gone for file in site.rglob("*") if file.is_file()]
-    found = Swept("Data Docs", len(gone), len(files), sum(file.stat().st_size for file in files))
+    swept = Swept("Data Docs", len(gone), len(files), sum(file.stat().st_size for file in files))
     if really and gone:
         for site in gone:
             shutil.rmtree(site)
         data_docs.write_index(docs)
-    return [found] if docs.is_dir() else []
+    return [swept] if docs.is_dir() else []

@@ -31,24 +31,24 @@ class Holder:
         return f"{MODEL} version {self.version}{aliases}: {', '.join(self.uses)}"
 
 
-def holders(
+def find_holders(
     workspace: Workspace, products: frozenset[str], photos: frozenset[str], holds_it: Callable[[str], bool]
 ) -> list[Holder]:
     """The versions that know any of the products' originals or of the photos, the oldest first.
 
-    `holds_it`: does the data version of this md5 have one? It is asked for versions without evidence. Raises
+    `holds_it`: whether the data version of an md5 has one of them; it decides for versions without evidence. Raises
     RegistryUnreachable.
     """
-    found = []
-    for one in versions.all_versions(workspace):
+    holders = []
+    for version in versions.all_versions(workspace):
         with tempfile.TemporaryDirectory() as folder:
-            uses = _uses(workspace, one, Path(folder), products, photos, holds_it)
+            uses = _find_uses(workspace, version, Path(folder), products, photos, holds_it)
         if uses:
-            found.append(Holder(one.version, one.aliases, uses))
-    return sorted(found, key=lambda one: one.version)
+            holders.append(Holder(version.version, version.aliases, uses))
+    return sorted(holders, key=lambda holder: holder.version)
 
 
-def _uses(
+def _find_uses(
     workspace: Workspace,
     version: versions.ModelVersion,
     folder: Path,
@@ -56,9 +56,9 @@ def _uses(
     photos: frozenset[str],
     holds_it: Callable[[str], bool],
 ) -> tuple[str, ...]:
-    listed = artifacts.download_part(workspace, version.version, f"{EVIDENCE}/{PICTURES}", folder)
-    if listed is not None:
-        pictures = pd.read_parquet(listed)
+    pictures_path = artifacts.download_part(workspace, version.version, f"{EVIDENCE}/{PICTURES}", folder)
+    if pictures_path is not None:
+        pictures = pd.read_parquet(pictures_path)
         original = pictures.role == "original"
         mine = pictures[original & pictures.picture_id.isin(products) | ~original & pictures.picture_id.isin(photos)]
         if mine.empty:

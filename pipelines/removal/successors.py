@@ -1,4 +1,4 @@
-"""The versions that name a forgotten picture, wherever they are kept, and the versions that take their places."""
+"""The versions that name a forgotten picture, wherever they are kept, and the versions that replace them."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.data.difference import Counts
-from pipelines.data.object_stores import Store, as_version
+from pipelines.data.object_stores import Store, build_version
 from training.dataset import releases
 from training.dataset.manifest import write_manifest
 from training.stage.places import MANIFEST
@@ -21,7 +21,7 @@ from training.stage.places import MANIFEST
 
 @dataclass
 class NamedVersion:
-    """A version as some store keeps it, and those of its rows that are in question."""
+    """A version as some store keeps it, and those of its rows that may be forgotten."""
 
     rows: pd.DataFrame
     stores: list[Store]
@@ -29,12 +29,12 @@ class NamedVersion:
 
 @dataclass
 class Successor:
-    """What takes a version's place."""
+    """What replaces a version."""
 
     oid: str
     objects: dict[str, bytes]
     replaced: dict[str, str | None]
-    """The objects of its lists (the manifest, released.csv), and those that take their places."""
+    """The objects of its lists (the manifest, released.csv) -> those that replace them."""
     counts: Counts
     """How many pictures it lacks, and how many it has."""
     files_fewer: int
@@ -43,29 +43,30 @@ class Successor:
 
 def find_versions(places: list[Store], listings: dict[str, dict[str, int]], wanted: str) -> dict[str, NamedVersion]:
     """Every data version that any store keeps, with its rows of the wanted id: as a photo, an original, a product."""
-    found: dict[str, NamedVersion] = {}
+    versions: dict[str, NamedVersion] = {}
     for store in places:
         for oid in sorted(listings[store.name]):
             if not oid.endswith(".dir"):
                 continue
-            if oid in found:
-                found[oid].stores.append(store)
+            if oid in versions:
+                versions[oid].stores.append(store)
                 continue
-            if not (entries := store.version(oid)):
+            if not (entries := store.read_version(oid)):
                 continue
-            for one in places:
-                manifest = one.manifest(entries[MANIFEST]) if entries[MANIFEST] in listings[one.name] else None
+            named = (pc.field("picture_id") == wanted) | (pc.field("product_id") == wanted)
+            for place in places:
+                has_manifest = entries[MANIFEST] in listings[place.name]
+                manifest = place.read_manifest(entries[MANIFEST]) if has_manifest else None
                 if manifest is not None:
-                    mine = (pc.field("picture_id") == wanted) | (pc.field("product_id") == wanted)
-                    found[oid] = NamedVersion(manifest.filter(mine).to_pandas(), [store])
+                    versions[oid] = NamedVersion(manifest.filter(named).to_pandas(), [store])
                     break
-    return found
+    return versions
 
 
-def only(version: NamedVersion, products: frozenset[str], photos: frozenset[str]) -> NamedVersion | None:
-    """The version with those of its rows that are to go; None where it has none."""
-    mine = version.rows.loc[_mask(version.rows, products, photos)]
-    return None if mine.empty else NamedVersion(mine, version.stores)
+def select_rows(version: NamedVersion, products: frozenset[str], photos: frozenset[str]) -> NamedVersion | None:
+    """The version with only the rows that are to be forgotten; None where it has none of them."""
+    rows = version.rows.loc[_mask(version.rows, products, photos)]
+    return None if rows.empty else NamedVersion(rows, version.stores)
 
 
 def _mask(rows: pd.DataFrame, products: frozenset[str], photos: frozenset[str]) -> pd.Series:
@@ -73,22 +74,22 @@ def _mask(rows: pd.DataFrame, products: frozenset[str], photos: frozenset[str]) 
     return original & rows.picture_id.isin(products) | ~original & rows.picture_id.isin(photos)
 
 
-def objects_of(
+def find_objects(
     places: list[Store], listings: dict[str, dict[str, int]], named: dict[str, NamedVersion]
 ) -> tuple[set[str], set[str]]:
-    """The pictures' objects, without those that another picture of some version is too, and the paths of such."""
-    paths = {path for one in named.values() for path in one.rows.path}
+    """The pictures' objects that no other picture of any version has too, and the paths of such other pictures."""
+    paths = {path for version in named.values() for path in version.rows.path}
     objects: set[str] = set()
-    for oid, one in named.items():
-        entries = one.stores[0].entries(oid) or {}
-        objects |= {entries[path] for path in one.rows.path if path in entries}
+    for oid, version in named.items():
+        entries = version.stores[0].read_entries(oid) or {}
+        objects |= {entries[path] for path in version.rows.path if path in entries}
     kept_by: dict[str, str] = {}
     seen: set[str] = set()
     for store in places if objects else ():
         for oid in sorted(listings[store.name].keys() - seen):
-            if entries := store.version(oid):
+            if entries := store.read_version(oid):
                 seen.add(oid)
-                kept_by |= {one: path for path, one in entries.items() if one in objects and path not in paths}
+                kept_by |= {entry: path for path, entry in entries.items() if entry in objects and path not in paths}
     return objects - kept_by.keys(), set(kept_by.values())
 
 
@@ -101,18 +102,19 @@ def make_successor(
     photos: frozenset[str],
 ) -> Successor:
     """The version without them."""
-    entries = version.stores[0].version(oid)
-    before = next(found for store in places if (found := store.manifest(entries[MANIFEST])) is not None)
+    entries = version.stores[0].read_version(oid)
+    manifests = (store.read_manifest(entries[MANIFEST]) for store in places)
+    before = next(manifest for manifest in manifests if manifest is not None)
     rest = _without(before, products, photos)
     gone = set(version.rows.path)
-    left = {path: one for path, one in entries.items() if path not in gone}
+    left = {path: entry for path, entry in entries.items() if path not in gone}
     objects: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_manifest(rest, folder / MANIFEST)
         if releases.FILE in entries:
-            old = next(found for store in places if (found := store.read(entries[releases.FILE])) is not None)
-            (folder / releases.FILE).write_bytes(old)
+            contents = (store.read(entries[releases.FILE]) for store in places)
+            (folder / releases.FILE).write_bytes(next(content for content in contents if content is not None))
             _clean_released(folder, products, photos)
         for name in (MANIFEST, releases.FILE):
             left.pop(name, None)
@@ -120,7 +122,7 @@ def make_successor(
                 content = (folder / name).read_bytes()
                 left[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
                 objects[left[name]] = content
-    tree, tree_bytes = as_version(left)
+    tree, tree_bytes = build_version(left)
     changed = [name for name in (MANIFEST, releases.FILE) if entries.get(name) != left.get(name)]
     fewer = sum(sizes.get(entries[path], 0) for path in {*gone, *changed} & entries.keys())
     fewer -= sum(len(objects[left[name]]) for name in changed if name in left)
@@ -135,7 +137,7 @@ def make_successor(
 
 
 def clean_data(data: Path, products: frozenset[str], photos: frozenset[str]) -> None:
-    """Remove them from data/, where it is there; the manifest, which names the files, comes last."""
+    """Remove them from data/, where it has a manifest, which names the files and is changed last."""
     if not (data / MANIFEST).is_file():
         return
     table = pq.read_table(data / MANIFEST)
@@ -156,5 +158,5 @@ def _clean_released(data: Path, products: frozenset[str], photos: frozenset[str]
 
 
 def _without(table: pa.Table, products: frozenset[str], photos: frozenset[str]) -> pa.Table:
-    mine = _mask(table.select(["role", "picture_id"]).to_pandas(), products, photos)
-    return table.filter(pa.array(~mine))
+    mask = _mask(table.select(["role", "picture_id"]).to_pandas(), products, photos)
+    return table.filter(pa.array(~mask))

@@ -148,7 +148,7 @@ def test_every_row_of_a_broken_corpus_is_verified_accepted_set_aside_or_refused(
     places: Counter[tuple[str, str]] = Counter()
     accepted = read_manifest(corpus.root / "reports" / "validation" / "accepted.parquet")
     places.update(zip(accepted.role, accepted.picture_id, strict=True))
-    aside = quarantine.set_aside(engine, "v")
+    aside = quarantine.list_set_aside(engine, "v")
     places.update((picture.role, picture.picture_id) for picture in aside)
     with engine.begin() as connection:
         audited = connection.execute(sa.select(audits.c.photo_id, audits.c.state)).all()
@@ -172,7 +172,7 @@ def test_every_row_of_a_broken_corpus_is_verified_accepted_set_aside_or_refused(
 
 def test_what_is_set_aside_of_a_broken_corpus_has_its_reason_and_what_is_fine_is_accepted(corpus, engine):
     brought_in(corpus, engine)
-    reasons = {picture.picture_id: picture.reason for picture in quarantine.set_aside(engine, "v")}
+    reasons = {picture.picture_id: picture.reason for picture in quarantine.list_set_aside(engine, "v")}
     wanted = {
         "truth truncated": "does not decode",
         "truth text": "does not decode",

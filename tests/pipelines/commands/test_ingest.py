@@ -28,7 +28,7 @@ def test_import_tells_each_refused_row_and_ends_well(
     (folder.root / "photos/p1-0.jpg").unlink()
     assert run(["import", str(folder.root)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "refused: photos.csv, row 3, p1-0: image 'photos/p1-0.jpg' is not there",
+        "refused: photos.csv, row 3, p1-0: image 'photos/p1-0.jpg' is not found",
         "catalogue.csv: 2 rows: 2 new, 0 changed, 0 same, 0 refused",
         "photos.csv: 2 rows: 1 new, 0 changed, 0 same, 1 refused",
     ]

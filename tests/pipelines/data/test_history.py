@@ -110,7 +110,7 @@ def test_a_history_of_many_versions_is_read_by_a_few_processes(
 
 def test_the_difference_says_what_came_went_and_was_relabelled(made: Workspace) -> None:
     newest, oldest = history.log(made)
-    found = difference.difference(history.pictures(made, oldest), history.pictures(made, newest))
+    found = difference.find_difference(history.read_pictures(made, oldest), history.read_pictures(made, newest))
     assert (found.new_products, found.lost_products) == (("c",), ("b",))
     assert (found.new_photos, found.lost_photos) == (("a2",), ())
     assert found.relabelled == ("b1",)
@@ -158,7 +158,7 @@ def test_a_remote_that_can_not_be_read_is_named_and_not_called_empty(two: Worksp
     (two.root / ".dvc/config.local").write_text(config)
     shutil.rmtree(two.root / ".dvc/cache")
     with pytest.raises(versioning.VersioningFailed, match=r"can't be read: the DVC remote store .*a-file"):
-        history.pictures(two, newest)
+        history.read_pictures(two, newest)
     shutil.rmtree(two.data)
     with pytest.raises(versioning.VersioningFailed, match=r"can't be brought to data.dvc .*a-file"):
         versioning.pull_data(two)
@@ -171,8 +171,8 @@ def test_a_pushed_version_is_read_on_another_machine(two: Workspace, tmp_path: P
         if file.is_file():
             file.unlink()
     with pytest.raises(BadInput, match=oldest.md5[:12]):
-        history.pictures(two, oldest)
-    assert len(list(history.pictures(two, history.log(two)[0]))) == 5
+        history.read_pictures(two, oldest)
+    assert len(list(history.read_pictures(two, history.log(two)[0]))) == 5
 
 
 Pictures = dict[tuple[str, str], tuple[str, str]]
@@ -182,13 +182,13 @@ ids = st.text("abé\U0001f600", min_size=1, max_size=2)
 pictures = st.dictionaries(st.tuples(roles, ids), st.tuples(st.sampled_from("pq"), st.sampled_from("xy")))
 
 
-def rows(pictures: Pictures) -> list[difference.Row]:
+def rows(pictures: Pictures) -> list[difference.PictureRow]:
     return [(*key, *value) for key, value in sorted(pictures.items())]
 
 
 @given(pictures, pictures)
 def test_the_difference_is_that_of_the_sets(one: Pictures, two: Pictures) -> None:
-    found = difference.difference(rows(one), rows(two))
+    found = difference.find_difference(rows(one), rows(two))
     new, lost, both = two.keys() - one.keys(), one.keys() - two.keys(), one.keys() & two.keys()
     assert {("original", of) for of in found.new_products} | {("photo", of) for of in found.new_photos} == new
     assert {("original", of) for of in found.lost_products} | {("photo", of) for of in found.lost_photos} == lost
@@ -197,13 +197,13 @@ def test_the_difference_is_that_of_the_sets(one: Pictures, two: Pictures) -> Non
         of for role, of in both if role == "photo" and one[role, of][0] != two[role, of][0]
     }
     assert (found.products, found.photos) == tuple(sum(role == of for role, _ in two) for of in ("original", "photo"))
-    counts = Counter((what, role) for what, role, _ in difference.compare(rows(one), rows(two)))
-    assert difference.summary(counts) == str(found)
+    counts = Counter((what, role) for what, role, _ in difference.compare_manifests(rows(one), rows(two)))
+    assert difference.summarize(counts) == str(found)
 
 
 @given(pictures, pictures)
 def test_the_difference_back_is_the_difference_turned_round(one: Pictures, two: Pictures) -> None:
-    there, back = difference.difference(rows(one), rows(two)), difference.difference(rows(two), rows(one))
+    there, back = difference.find_difference(rows(one), rows(two)), difference.find_difference(rows(two), rows(one))
     assert (there.new_photos, there.lost_photos) == (back.lost_photos, back.new_photos)
     assert (there.new_products, there.lost_products) == (back.lost_products, back.new_products)
     assert (there.changed, there.relabelled) == (back.changed, back.relabelled)
@@ -212,7 +212,7 @@ def test_the_difference_back_is_the_difference_turned_round(one: Pictures, two: 
 
 @given(pictures)
 def test_nothing_differs_from_itself(one: Pictures) -> None:
-    assert str(difference.difference(rows(one), rows(one))).startswith("the same pictures")
+    assert str(difference.find_difference(rows(one), rows(one))).startswith("the same pictures")
 
 
 def test_a_manifest_in_another_order_is_refused_and_not_misread(made: Workspace, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_manifest_that_breaks_off_is_told_and_stops_no_new_version(two: Worksp
     manifest.chmod(0o644)
     manifest.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])  # its footer is there
     with pytest.raises(versioning.VersioningFailed, match=r"the manifest .* can't be read to its end"):
-        difference.difference(history.pictures(two, oldest), history.pictures(two, newest))
+        difference.find_difference(history.read_pictures(two, oldest), history.read_pictures(two, newest))
     write_data(two, {"a": "1"}, {"a1": ("a", "x"), "a2": ("a", "z")})
     history.commit(two, versioning.add_data(two))
     assert history.log(two)[0].message.endswith(": what changed is not known (1 product, 2 photos)")

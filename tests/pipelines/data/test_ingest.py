@@ -339,7 +339,7 @@ def test_an_ingest_killed_outright_ends_in_the_same_state(
 ) -> None:
     import_folder(engine, folder.small(products=4, photos=60).root)
     data = tmp_path / "data"
-    program = "import sys; from pathlib import Path; from pipelines.database.tables import connect; "
+    program = "import sys; from pathlib import Path; from pipelines.database.engine import connect; "
     program += "from pipelines.data.ingest import ingest; ingest(connect(sys.argv[1]), Path(sys.argv[2]))"
     child = subprocess.Popen([sys.executable, "-c", program, database_url, str(data)])
     while child.poll() is None and not any(data.glob("photos/*")):

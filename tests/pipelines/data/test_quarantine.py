@@ -43,12 +43,12 @@ def ids(data: Path) -> set[str]:
 
 def test_what_is_recorded_again_takes_the_place_of_what_was(held, tmp_path):
     assert quarantine.record(held, "v", table(tmp_path / "q.parquet", {"p0-2": "blurred"})) == 1
-    assert [(one.picture_id, one.reason) for one in quarantine.set_aside(held, "v")] == [("p0-2", "blurred")]
+    assert [(one.picture_id, one.reason) for one in quarantine.list_set_aside(held, "v")] == [("p0-2", "blurred")]
 
 
 def test_without_a_table_nothing_is_in_quarantine(held, tmp_path):
     assert quarantine.record(held, "v", tmp_path / "nothing.parquet") == 0
-    assert quarantine.set_aside(held, "v") == []
+    assert quarantine.list_set_aside(held, "v") == []
 
 
 def test_a_release_goes_into_data_with_the_pictures_bytes_and_who_said_so(held, tmp_path):
@@ -57,7 +57,7 @@ def test_a_release_goes_into_data_with_the_pictures_bytes_and_who_said_so(held, 
     with held.begin() as connection:
         sha256 = connection.scalar(sa.select(photos.c.sha256).where(photos.c.photo_id == "p0-1"))
     assert read_released(tmp_path / "data") == {("photo", "p0-1", sha256): "ada"}
-    assert [one.decision for one in quarantine.set_aside(held, "v")] == ["released", None]
+    assert [one.decision for one in quarantine.list_set_aside(held, "v")] == ["released", None]
 
 
 def test_the_same_releases_are_the_same_bytes_and_without_any_there_is_no_file(held, tmp_path):
@@ -77,7 +77,7 @@ def test_the_same_releases_are_the_same_bytes_and_without_any_there_is_no_file(h
 def test_what_does_not_decode_is_not_released_and_nothing_of_the_call_is(held):
     with pytest.raises(BadInput, match=r"photo p1-0 can't be released: does not decode \(cut\)"):
         quarantine.decide(held, "v", ["p0-1", "p1-0"], "released")
-    assert {one.decision for one in quarantine.set_aside(held, "v")} == {None}
+    assert {one.decision for one in quarantine.list_set_aside(held, "v")} == {None}
 
 
 def test_a_deleted_photo_never_enters_again_under_any_id(held, tmp_path, folder):
@@ -97,7 +97,7 @@ def test_a_deleted_photo_whose_bytes_change_is_looked_at_anew(held, tmp_path, fo
     import_folder(held, folder.root, progress=False)
     ingest(held, tmp_path / "data", progress=False)
     assert "p0-1" in ids(tmp_path / "data")
-    assert {one.decision for one in quarantine.set_aside(held, "v")} == {None}
+    assert {one.decision for one in quarantine.list_set_aside(held, "v")} == {None}
 
 
 def test_a_deleted_original_takes_its_product_along(held, tmp_path):

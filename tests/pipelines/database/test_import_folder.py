@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from pipelines.database import import_rows
 from pipelines.database.engine import snapshot, transaction
 from pipelines.database.import_folder import FileReport, import_folder
-from pipelines.database.import_rows import CATALOGUE, PHOTOS, Refused, check_file, read_rows
+from pipelines.database.import_rows import CATALOGUE, PHOTOS, RefusedRow, check_file, read_rows
 from pipelines.database.tables import photos, products
 from training.stage.errors import BadInput
 
@@ -39,7 +39,7 @@ def stored(engine: Engine, table: sa.Table) -> dict[str, dict[str, Any]]:
         return {row[key.name]: dict(row) for row in connection.execute(sa.select(table)).mappings()}
 
 
-def only_refusal(engine: Engine, folder: ImportFolder) -> Refused:
+def only_refusal(engine: Engine, folder: ImportFolder) -> RefusedRow:
     report = import_folder(engine, folder.root)
     assert len(report.refused) == 1, report.refused
     return report.refused[0]
@@ -111,7 +111,7 @@ def test_a_row_that_contradicts_a_person_is_refused(engine: Engine, folder: Impo
     import_folder(engine, folder.root)
     with transaction(engine) as connection:
         connection.execute(sa.update(photos).values(product_id="p1", label_source="person"))
-    assert "a person has said" in only_refusal(engine, folder).reason
+    assert "a person has decided" in only_refusal(engine, folder).reason
     assert stored(engine, photos)["1"]["product_id"] == "p1"
 
 
@@ -163,9 +163,9 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(engine: Engine, folder
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("x,photos/absent.jpg,p0,,,", "image 'photos/absent.jpg' is not there"),
+        ("x,photos/absent.jpg,p0,,,", "image 'photos/absent.jpg' is not found"),
         ("x,,p0,,,", "image is empty"),
-        ("x,photos,p0,,,", "image 'photos' is no file"),
+        ("x,photos,p0,,,", "image 'photos' is not a file"),
         ("x,photos/empty.jpg,p0,,,", "image 'photos/empty.jpg' is an empty file"),
         ("x,../outside.jpg,p0,,,", "image '../outside.jpg' lies outside the folder"),
         ("x,/etc/hostname,p0,,,", "image '/etc/hostname' lies outside the folder"),
@@ -176,9 +176,9 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(engine: Engine, folder
         ("x,photos/p0-0.jpg,,,,", "neither product_id nor claimed_product_id is given"),
         ("x,photos/p0-0.jpg,p7,,,", "product_id 'p7' is not in the catalogue"),
         ("x,photos/p0-0.jpg,p0,p7,,", "claimed_product_id 'p7' is not in the catalogue"),
-        ("x,photos/p0-0.jpg,p0,,,31.3.2025", "taken_at '31.3.2025' is no ISO 8601 time"),
-        ("x,photos/p0-0.jpg,p0,,,2025-02-30", "taken_at '2025-02-30' is no ISO 8601 time"),
-        ("x,photos/p0-0.jpg,p0,,,0001-01-01T00:00:00+10:00", "is no ISO 8601 time"),
+        ("x,photos/p0-0.jpg,p0,,,31.3.2025", "taken_at '31.3.2025' is not an ISO 8601 time"),
+        ("x,photos/p0-0.jpg,p0,,,2025-02-30", "taken_at '2025-02-30' is not an ISO 8601 time"),
+        ("x,photos/p0-0.jpg,p0,,,0001-01-01T00:00:00+10:00", "is not an ISO 8601 time"),
         ("x,photos/p0-0.jpg,p0", "3 fields, the header has 6"),
         ("x,photos/p0-0.jpg,p0,,,,,", "8 fields, the header has 6"),
         ("p0-0,photos/p0-0.jpg,p0,,,", "photo_id 'p0-0' is in row 2 already"),
@@ -256,7 +256,7 @@ def write(path: Path, content: bytes) -> None:
         (lambda root: write(root / "catalogue.csv", b"product_id;name;category;image\n"), "separated by commas"),
         (
             lambda root: write(root / "catalogue.csv", b"product_id,name,name,category,image\n"),
-            "'name' stands.*twice",
+            "'name' appears twice",
         ),
         (lambda root: write(root / "catalogue.csv", b"product_id,name,category,image\n1,caf\xe9,,x\n"), "not UTF-8"),
         (lambda root: write(root / "catalogue.csv", "product_id".encode("utf-16")), "not UTF-8"),
@@ -279,7 +279,7 @@ def test_a_folder_at_fault_is_one_line_and_nothing_is_written(
 def test_a_missing_an_empty_and_no_folder_are_one_line(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for name, says in (("absent", "is not there"), ("empty", "is empty"), ("file", "is a file")):
+    for name, says in (("absent", "is not found"), ("empty", "is empty"), ("file", "is a file")):
         with pytest.raises(BadInput, match=says):
             import_folder(engine, tmp_path / name)
 
@@ -293,7 +293,7 @@ def test_an_import_killed_anywhere_can_be_repeated(
     engine: Engine, folder: ImportFolder, monkeypatch: pytest.MonkeyPatch, statements: int
 ) -> None:
     folder.small(products=3, photos=3)
-    monkeypatch.setattr(import_folder, "BATCH_ROWS", 2)
+    monkeypatch.setattr("pipelines.database.import_folder.BATCH_ROWS", 2)
     left = iter(range(statements))
 
     def count(*_: object) -> None:
@@ -349,8 +349,8 @@ def test_every_row_is_read_or_refused_whatever_it_holds(
     assert len(read) == check_file(path, PHOTOS)
     if quoted:
         assert len(read) == sum(1 for row in rows if row)
-    assert all(row.reason for row in read if isinstance(row, Refused))
-    ids = [row.id for row in read if not isinstance(row, Refused)]
+    assert all(row.reason for row in read if isinstance(row, RefusedRow))
+    ids = [row.id for row in read if not isinstance(row, RefusedRow)]
     assert len(ids) == len(set(ids))
 
 
@@ -359,4 +359,4 @@ def test_pictures_are_read_one_by_one(folder: ImportFolder) -> None:
     rows = read_rows(folder.root / "catalogue.csv", CATALOGUE)
     next(rows)
     (folder.root / "catalogue/p2.jpg").unlink()
-    assert [isinstance(row, Refused) for row in rows] == [False, True]
+    assert [isinstance(row, RefusedRow) for row in rows] == [False, True]

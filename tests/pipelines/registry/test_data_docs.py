@@ -100,7 +100,7 @@ def test_the_flow_fills_the_databases_quarantine_and_the_folder_of_thumbnails(va
         validate(validated.root, Params())
     assert quarantine_page.record_quarantine(validated, NEW) == 1
     with opened(validated.database_url) as engine:
-        assert [picture.picture_id for picture in quarantine.set_aside(engine, NEW.md5)] == ["a2"]
+        assert [picture.picture_id for picture in quarantine.list_set_aside(engine, NEW.md5)] == ["a2"]
     assert "photo a2" in (validated.reports / "validation" / "quarantine" / "index.html").read_text()
     assert len(pq.read_table(validated.reports / "validation" / "quarantine.parquet")) == 1
 

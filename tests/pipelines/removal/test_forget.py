@@ -158,7 +158,7 @@ def test_old_versions_come_back_without_it_and_it_is_said(here: Workspace, capsy
     after = versioning.read_version(here)
     assert after is not None
     assert history.find(here, after.md5).md5 == oldest.md5
-    changes = difference.difference(history.pictures(here, oldest), history.pictures(here, newest))
+    changes = difference.find_difference(history.read_pictures(here, oldest), history.read_pictures(here, newest))
     assert (changes.lost_photos, changes.new_photos) == (("p1-1",), ())
 
 
@@ -297,7 +297,7 @@ class Killed(BaseException):
         ("sqlite", "forget.clean_data"),
         ("sqlite", "forget.Store.delete"),
         ("sqlite", "forget.remove_rows"),
-        ("postgresql", "database_rows._leave_quarantine"),
+        ("postgresql", "database_rows._delete_from_quarantine"),
     ],
     indirect=["here"],
 )
@@ -333,7 +333,7 @@ def test_another_clone_forgets_when_it_has_pulled_the_ledger(
     picture = (folder.root / "photos/p0-0.jpg").read_bytes()
     assert [path for path, content in objects(clone).items() if picture in content and "sqlite" not in path] == []
     assert len(list(clone.data.glob("photos/*"))) == 2
-    assert len(list(history.pictures(clone, oldest))) == 5
+    assert len(list(history.read_pictures(clone, oldest))) == 5
     history.checkout(clone, newest)
     assert len(list(clone.data.glob("photos/*"))) == 2
 

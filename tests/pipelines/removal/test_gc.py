@@ -95,10 +95,10 @@ def test_only_the_newest_stay_and_what_they_share(here: Workspace) -> None:
     cache, store = found.swept
     assert (cache.versions, cache.objects) == (store.versions, store.objects) == (2, 6)
     newest, *old = history.log(here)
-    assert len(list(history.pictures(here, newest))) == 2
+    assert len(list(history.read_pictures(here, newest))) == 2
     for one in old:
         with pytest.raises(BadInput, match=r"neither in DVC's cache nor"):
-            history.pictures(here, one)
+            history.read_pictures(here, one)
 
 
 def test_a_dry_run_counts_and_deletes_nothing(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

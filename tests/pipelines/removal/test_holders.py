@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipelines.registry import artifacts, versions
-from pipelines.removal.holders import holders
+from pipelines.removal.holders import find_holders
 from pipelines.workspace.places import Workspace
 
 
@@ -29,11 +29,11 @@ def test_a_photo_is_named_with_what_each_version_did_with_it(measured, workspace
     kept = artifacts.download_part(workspace, 1, f"{artifacts.EVIDENCE}/pictures.parquet", tmp_path)
     assert kept
     pictures = pd.read_parquet(kept).query("role == 'photo'").set_index("split").picture_id
-    (trained,) = holders(workspace, NONE, frozenset([pictures["train"].iloc[0]]), never)
+    (trained,) = find_holders(workspace, NONE, frozenset([pictures["train"].iloc[0]]), never)
     assert str(trained) == "product-encoder version 1 (champion): trained on it"
-    (tested,) = holders(workspace, NONE, frozenset([pictures["test"].iloc[0]]), never)
+    (tested,) = find_holders(workspace, NONE, frozenset([pictures["test"].iloc[0]]), never)
     assert tested.uses == ("measured with it",)
-    assert holders(workspace, NONE, frozenset(["unknown"]), never) == []
+    assert find_holders(workspace, NONE, frozenset(["unknown"]), never) == []
 
 
 def test_cohort_and_golden_pairs_are_read_from_what_the_version_keeps(measured, workspace):
@@ -48,13 +48,13 @@ def test_cohort_and_golden_pairs_are_read_from_what_the_version_keeps(measured, 
         path.write_text(json.dumps(golden))
 
     measured("m-one", 0.8, spoil=name_the_golden_pair)
-    of_product = {one: holders(workspace, frozenset([one]), NONE, never)[0].uses[1:] for one in ("p2", "p3", "p4")}
+    of_product = {one: find_holders(workspace, frozenset([one]), NONE, never)[0].uses[1:] for one in ("p2", "p3", "p4")}
     assert of_product == {"p2": (), "p3": ("in its cohort",), "p4": ("in its golden pairs",)}
-    assert holders(workspace, NONE, frozenset(["p3-5"]), never)[0].uses[1:] == ("in its golden pairs",)
+    assert find_holders(workspace, NONE, frozenset(["p3-5"]), never)[0].uses[1:] == ("in its golden pairs",)
 
 
 def test_a_version_without_a_list_is_named_by_its_data_version(register, workspace):
     register("m-one")
-    (found,) = holders(workspace, NONE, frozenset(["p0-0"]), lambda md5: md5 == "d1")
+    (found,) = find_holders(workspace, NONE, frozenset(["p0-0"]), lambda md5: md5 == "d1")
     assert found.uses[0].startswith("of a data version that holds it")
-    assert holders(workspace, NONE, frozenset(["p0-0"]), never) == []
+    assert find_holders(workspace, NONE, frozenset(["p0-0"]), never) == []
