@@ -69,7 +69,7 @@ def test_the_applications_services_run_the_image_beside_the_servers() -> None:
     servers = yaml.safe_load((SERVICES / "compose.yaml").read_text())["services"]
     assert set(application) == {"watch", "flows"}
     assert application["watch"]["command"] == ["deploy", "--watch"]
-    assert application["flows"]["command"] == ["flows", "serve"]
+    assert application["flows"]["command"] == ["flows"]
     for service in application.values():
         assert service["image"] == "photoproof:0.1.0"
         assert (SERVICES / service["build"]["context"] / "Dockerfile").resolve() == CHECKOUT / "Dockerfile"

@@ -1,6 +1,7 @@
 """What documents and docstrings say of the repository is so: paths, modules and documents that they name are there."""
 
 import ast
+import functools
 import io
 import re
 import subprocess
@@ -42,6 +43,7 @@ def prose(source: str) -> Iterator[str]:
             yield node.value.value
 
 
+@functools.cache
 def text_of(name: str) -> str:
     text = (CHECKOUT / name).read_text()
     return "\n".join(prose(text)) if name.endswith(".py") else text
