@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOPS = "pipelines|training|serving|benchmarks|mlflow|tests|docs"
@@ -130,6 +131,17 @@ def test_make_by_itself_lists_every_target_and_needs_no_environment(tmp_path: Pa
     assert [line.split()[1] for line in done.stdout.splitlines()] == targets
     assert all(re.match(r"make \w+ +\S", line) for line in done.stdout.splitlines())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hooks_are_tools_of_the_environment_so_that_nothing_is_downloaded() -> None:
+    repositories = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    hooks = repositories[0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    linted = (CHECKOUT / "Makefile").read_text()
+    for hook in hooks:
+        tool = hook["entry"].split()[0]
+        assert tool.startswith(".venv/bin/") and tool.replace(".venv/bin", "@$(BIN)") in linted
 
 
 def test_the_client_carries_the_licence_of_the_repository() -> None:
