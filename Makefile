@@ -8,9 +8,13 @@ WORKSPACE ?= .photoproof/demo
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test lint bench grocery ablation mlflow venv lock clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench grocery ablation mlflow venv lock clean
 
-demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch workspace
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMP)  ## The whole way on a small sample catalogue, in a scratch workspace: .photoproof/demo
 	@$(BIN)/photoproof demo
 
 test: $(STAMP)  ## All tests, in two processes
@@ -24,20 +28,20 @@ lint: $(STAMP)  ## Style, types, what may import what, and that every import is 
 	@$(BIN)/deptry .
 	@cd serving/client && ../../$(BIN)/deptry .
 
-bench: $(STAMP)  ## What serving costs on this machine: SERVER=grpc://host:8500 (REST=...) measures that one, MODEL=folder
+bench: $(STAMP)  ## What serving costs on this machine; SERVER=grpc://host:8500 (REST=...) measures that one, MODEL=folder
 	@$(BIN)/python -m benchmarks $(if $(SERVER),--server $(SERVER)) $(if $(REST),--rest $(REST)) $(if $(MODEL),--model $(MODEL))
 
-grocery: $(STAMP)  ## The whole way on real photos, a second seed, and both from scratch: GROCERY=a folder with catalogue.csv and photos.csv
+grocery: $(STAMP)  ## The whole way on real photos, a second seed, and from scratch; GROCERY=a folder with catalogue.csv, photos.csv
 	@$(BIN)/photoproof demo --catalogue "$(GROCERY)" --setting default --to .photoproof/grocery
 	@$(BIN)/python -m benchmarks.ablation --workspace .photoproof/grocery --rows "as set" "from scratch, 96 px" --seeds 1 2
 
-ablation: $(STAMP)  ## What each choice in params.yaml is worth, on the data of WORKSPACE=.photoproof/demo; hours on real photos
+ablation: $(STAMP)  ## What each choice in params.yaml is worth on the data of WORKSPACE=.photoproof/demo; hours on real photos
 	@$(BIN)/python -m benchmarks.ablation --workspace "$(WORKSPACE)"
 
 mlflow: $(STAMP)  ## The tracking server and registry on this workspace, http://127.0.0.1:5000
 	@$(BIN)/photoproof mlflow
 
-venv: $(STAMP)  ## .venv, and nothing else
+venv: $(STAMP)  ## .venv from requirements.lock, and nothing else
 
 $(STAMP): requirements.lock pyproject.toml serving/client/pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed and none was found: install one, or name it with PYTHON=" >&2; exit 2; fi
