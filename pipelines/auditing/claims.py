@@ -7,7 +7,6 @@ the original has changed since.
 """
 
 import contextlib
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from PIL import Image
 from sqlalchemy.engine import Connection, Engine
 from tqdm import tqdm
 
@@ -78,7 +76,7 @@ def audit_claims(
         ThreadPoolExecutor(CALLS, "audit") as pool,
     ):
         while True:
-            model_id = verifier.encode(_probe()).model_id
+            model_id = verifier.model_id()
             try:
                 embed_originals(engine, verifier, model_id, pool, progress=progress)
                 done, unanswered = _one_pass(engine, verifier, model_id, pool, sample_share, outcomes, progress)
@@ -267,9 +265,3 @@ def _exclusive_on_sqlite(engine: Engine) -> Iterator[None]:
     busy = "another audit works on this database ({holder}): let it finish, or use PostgreSQL for several at once"
     with lock.exclusive(Path(f"{file}.audit.lock"), busy, patience=0):
         yield
-
-
-def _probe() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (64, 64), "white").save(out, "PNG")
-    return out.getvalue()

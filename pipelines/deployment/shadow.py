@@ -85,9 +85,9 @@ def shadow(workspace: Workspace, settings: Settings, sample: int = 100, hours: f
     compared = []
     server = server_to_ask(workspace, settings)
     with Verifier(server, label=LABELS[0]) as stable, Verifier(server, label=LABELS[1]) as canary:
-        stable.encode(_probe())  # a server or label that is missing is reported at once, not once a claim
+        stable.model_id()  # a server or label that is missing is reported at once, not once a claim
         try:
-            canary.encode(_probe())
+            canary.model_id()
         except ModelNotFound as error:
             raise NoCanary("no version is served as canary: let `challenger` name one") from error
         for claim in draw_claims(workspace, sample, hours):
@@ -122,14 +122,6 @@ def _verify(verifier: Verifier, claim: ClaimPictures) -> Verdict | str:
         return verifier.verify(claim.original, claim.photo)
     except InvalidImage as error:
         return str(error)
-
-
-def _probe() -> bytes:
-    from PIL import Image
-
-    out = io.BytesIO()
-    Image.new("RGB", (64, 64), "white").save(out, "PNG")
-    return out.getvalue()
 
 
 def _thumbnail(picture: bytes) -> str:
