@@ -243,10 +243,10 @@ def test_a_clone_pulls_and_validates_the_sample_without_any_server(tmp_path: Pat
     drawn = {path.stem: path for path in catalogue.rglob("*.jpg")}
     pulled = read_manifest(clone.data / "manifest.parquet")
     assert len(pulled) == 24 * 13
-    for row in pulled.itertuples():
-        difference = np.abs(pixels(clone.data / row.path) - pixels(drawn[row.picture_id]))
+    for path, picture_id in zip(pulled.path, pulled.picture_id, strict=True):
+        difference = np.abs(pixels(clone.data / path) - pixels(drawn[picture_id]))
         assert difference.max() <= LEVELS and difference.mean() < 0.05, (
-            f"{row.picture_id} of data.dvc is not what `photoproof sample` draws: see docs/decisions/0005"
+            f"{picture_id} of data.dvc is not what `photoproof sample` draws: see docs/decisions/0005"
         )
 
 
