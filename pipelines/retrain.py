@@ -18,7 +18,7 @@ from pipelines.candidate.decide import decide_on_version, find_kept_decision
 from pipelines.candidate.decision import CandidateDecision
 from pipelines.candidate.report import tabulate_against_champion
 from pipelines.data import history, ingest, quarantine_page, versioning
-from pipelines.database.engine import connect
+from pipelines.database.engine import opened
 from pipelines.orchestration.run_log import log_line
 from pipelines.registry import data_docs, drift_reference, register
 from pipelines.registry.connection import RegistryUnreachable
@@ -88,11 +88,8 @@ def retrain(root: Path, from_database: bool = True) -> Retraining:
 def ingest_pictures(workspace: Workspace) -> versioning.DataVersion:
     """Bring data/ to the product database's labelled pictures, and data.dvc to data/."""
     started = time.monotonic()
-    engine = connect(workspace.database_url)
-    try:
+    with opened(workspace.database_url) as engine:
         report = ingest.ingest(engine, workspace.data)
-    finally:
-        engine.dispose()
     data = versioning.add_data(workspace)
     log_line(f"ingest: {report} in {time.monotonic() - started:.0f} s -> {data}")
     return data

@@ -20,14 +20,15 @@ def retrain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Ingest, validate, train, evaluate, export and register, each where something is new."""
-    from pipelines.database import engine
+    from pipelines.database.engine import opened
     from pipelines.orchestration.prefect_server import prefect_api
     from pipelines.workspace.params import check_params
 
     workspace = Workspace.here()
     check_params(workspace.params)  # this and an unreachable database are refused before a server is started
     if ingest:
-        engine.connect(workspace.database_url).dispose()
+        with opened(workspace.database_url):
+            pass
     with prefect_api(workspace), contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         from pipelines.retrain import retrain as flow
 
