@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import AsJson
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 audit = typer.Typer(help="Verify every claim of the product database, and report the outcomes.")
 

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import AsJson
 from pipelines.commands.quarantine import quarantine
 from pipelines.workspace.places import Workspace
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 
 def import_folder(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import AsJson
 from pipelines.workspace.places import Workspace
 from training.stage.errors import BadInput
 
@@ -17,7 +18,7 @@ def retrain(
     ingest: Annotated[
         bool, typer.Option(help="Ingest the product database first; without it, data.dvc's own version is used.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ingest, validate, train, evaluate, export and register, each where something is new."""
     from pipelines.database.engine import opened

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import AsJson
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
 from training.stage.errors import BadInput
@@ -31,7 +32,7 @@ def candidate(
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number, or an alias such as `challenger`.")],
     alias: Annotated[str, typer.Option(help="The alias to move.")] = "champion",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let the alias `champion` name a version, as in MLflow's own page; `photoproof deploy` then serves it."""
     from pipelines.registry import versions
@@ -50,7 +51,7 @@ def deploy(
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on looking every few seconds; each deployment is a flow run in Prefect.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the model server equal to MLflow's aliases: champion serves as stable, challenger as canary."""
     from pipelines.deployment import reconcile

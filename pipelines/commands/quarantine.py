@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipelines.commands.options import AsJson
 from pipelines.workspace.places import Workspace
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from pipelines.data.quarantine import SetAside
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Ids = Annotated[list[str], typer.Argument(help="Ids of pictures in quarantine.")]
 Role = Annotated[str | None, typer.Option(help="original or photo, where both have the id.")]
 Who = Annotated[str | None, typer.Option(help="Who decides; by default you.")]

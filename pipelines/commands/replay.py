@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import AsJson
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
 from training.stage.errors import BadInput
@@ -19,7 +20,7 @@ def replay(
     row: Annotated[int | None, typer.Option("--row", help="Instead, a row (verdict_id) of the verdicts table.")] = None,
     original: Annotated[Path | None, typer.Option(help="The original, where the database has it no more.")] = None,
     photo: Annotated[Path | None, typer.Option(help="The photo, where it is not in the database.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Find the version, data and commit behind a verdict, and run the same pictures again.
 
