@@ -50,13 +50,7 @@ def prefect(
         signal.pause()
 
 
-flows = typer.Typer(
-    add_completion=False, help="Register all flows in Prefect and run what is due or asked for, until Ctrl-C."
-)
-
-
-@flows.command("flows", context_settings={"allow_extra_args": True})
-def run_flows(context: typer.Context) -> None:
+def flows(words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
     """Register all flows (retrain, deploy, shadow, audit) in Prefect, and run what is due or asked for, until Ctrl-C.
 
     Their schedules are those of params.yaml.
@@ -64,8 +58,8 @@ def run_flows(context: typer.Context) -> None:
     from pipelines.orchestration.prefect_server import prefect_api
     from pipelines.workspace.params import read_application_params
 
-    if context.args:
-        raise BadInput(f"flows: say `photoproof flows`, without `{' '.join(context.args)}`")
+    if words:  # it was `flows serve` once
+        raise BadInput(f"flows: say `photoproof flows`, without `{' '.join(words)}`")
     workspace = Workspace.here()
     schedules = read_application_params(workspace.params).schedules
     signal.signal(signal.SIGTERM, signal.default_int_handler)

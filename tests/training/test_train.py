@@ -191,7 +191,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from pathlib import Path
-from training.config import read_params
+from training.stage.params import read_params
 from training.train import train
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     print(train(Path("."), read_params()).epochs)
