@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from pipelines.workspace.lock import exclusive
 from pipelines.workspace.places import Workspace
 from training.dataset.manifest import SCHEMA
 from training.stage.params import Evaluate, Params, Split, Train
@@ -88,6 +90,17 @@ def workspace(tmp_path: Path) -> Workspace:
 def workspace_maker() -> Callable[..., Workspace]:
     """make_workspace, for fixtures that live longer than a test."""
     return make_workspace
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample catalogue, as the command draws it: once for all processes of a test run, so leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample"
+    with exclusive(folder.with_suffix(".lock")):
+        if not (folder / "photos.csv").is_file():
+            subprocess.run([sys.executable, "-m", "photoproof", "sample", str(folder)], check=True, capture_output=True)
+    return folder
 
 
 PRODUCTS, PHOTOS = 10, 12
