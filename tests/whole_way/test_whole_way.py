@@ -34,8 +34,7 @@ PARAMS: dict[str, dict] = {
     "split": {"salt": "six-0", "validation": 0.3, "test": 0.3, "new_products": 0.34},
     "validate": {"max_quarantine_share": 0.05},
     "workers": {"processes": 2},
-    "train": {"epochs": 4, "products_per_step": 4, "latent_size": 32, "validate_every": 0}
-    | {"image_size": 32, "decoded_size": 16},
+    "train": {"epochs": 4, "products_per_step": 4, "latent_size": 32, "validate_every": 0},
     "evaluate": {"bootstrap": 20, "baseline_epochs": 1},
     "export": {"max_pixels": 25_000_000},
     "candidate": {"min_auc": 0.0, "min_new_auc": 0.0, "max_eer": 1.0, "min_share_decided": 0.0},
