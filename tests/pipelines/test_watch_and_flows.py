@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import mlflow
@@ -232,16 +233,24 @@ def test_without_prefect_aliases_are_followed_and_that_is_said_once(deployed):
     assert "deploy: all is right again" not in output()
 
 
+def count_open(path: Path) -> int:
+    """How many open files of this process are the one at a path."""
+    numbers = os.listdir("/proc/self/fd")
+    return sum(os.path.realpath(f"/proc/self/fd/{number}") == str(path.resolve()) for number in numbers)
+
+
 @pytest.mark.slow
 def test_a_deployment_that_prefect_does_not_outlive_is_finished(deployed, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(deploy, "PREFECT_RETRIES", 0)
     versions.promote(deployed, 2)
     home = Workspace(tmp_path / "prefect")
+    held = deployed.serving / "deploy.lock"
     lines: list[str] = []
 
     def end_prefect(url: str, client: httpx.Client, deployment: contextlib.ExitStack) -> None:
         with deployment:
             until(lambda: states(client, served=False) == ["Running"])
+            until(lambda: count_open(held) == 2)  # the run has heard so too, and waits for the lock
             os.killpg(int((home.state / "prefect" / "server.pid").read_text().split()[0]), signal.SIGKILL)
 
     with (
@@ -250,7 +259,7 @@ def test_a_deployment_that_prefect_does_not_outlive_is_finished(deployed, tmp_pa
         temporary_settings({PREFECT_API_URL: url}),
         contextlib.ExitStack() as other,
     ):
-        other.enter_context(lock.exclusive(deployed.serving / "deploy.lock"))
+        other.enter_context(lock.exclusive(held))
         threading.Thread(target=end_prefect, args=(url, client, other.pop_all())).start()
         watch(deployed, Settings(watch_seconds=0), lines.append, lambda seconds: True)
     assert history(deployed)[-1].to_version == 2
