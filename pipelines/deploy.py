@@ -6,7 +6,6 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
 from pipelines.deployment.history import Change, history
@@ -14,6 +13,7 @@ from pipelines.deployment.observation import observe, plan_deployment
 from pipelines.deployment.plan import Step
 from pipelines.deployment.reconcile import Deployment, deploy, forget_failures
 from pipelines.orchestration.prefect_server import answers
+from pipelines.orchestration.run_log import log_line
 from pipelines.workspace.places import Workspace
 from pipelines.workspace.settings import Settings
 from training.stage.run import describe
@@ -40,8 +40,7 @@ def deploy_flow(root: Path, retry: bool = False) -> Deployment:
     lines: list[str] = []
 
     def say(line: str) -> None:
-        print(line, flush=True)
-        get_run_logger().info(line)
+        log_line(line)
         lines.append(line)
 
     outcome = ""

@@ -1,7 +1,7 @@
 """The application's own sections of params.yaml: what no stage of training depends on."""
 
 import zoneinfo
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from training.stage.params import (
     read_params,
     read_sections,
     section,
+    section_kinds,
 )
 
 
@@ -113,9 +114,9 @@ class ApplicationParams:
 
 def read_application_params(path: Path) -> ApplicationParams:
     """Read the application's sections of params.yaml; what it leaves out has its default. Raises BadInput."""
-    kinds = {item.name: type(getattr(ApplicationParams(), item.name)) for item in fields(ApplicationParams)}
+    kinds = section_kinds(ApplicationParams())
     assert set(kinds) == set(APPLICATION_SECTIONS)
-    return ApplicationParams(**read_sections(path, kinds, tuple(item.name for item in fields(Params))))
+    return ApplicationParams(**read_sections(path, kinds, tuple(section_kinds(Params()))))
 
 
 def check_params(path: Path) -> None:

@@ -205,8 +205,12 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 
     Raises BadInput as `read_sections` does.
     """
-    kinds = {item.name: type(getattr(Params(), item.name)) for item in fields(Params)}
-    return Params(**read_sections(Path(path), kinds, APPLICATION_SECTIONS))
+    return Params(**read_sections(Path(path), section_kinds(Params()), APPLICATION_SECTIONS))
+
+
+def section_kinds(params: Any) -> dict[str, type]:
+    """The dataclass of each section, by its name, of Params or of the application's like."""
+    return {item.name: type(getattr(params, item.name)) for item in fields(params)}
 
 
 def read_sections(path: Path, kinds: Mapping[str, type], others: tuple[str, ...]) -> dict[str, Any]:
